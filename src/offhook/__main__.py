@@ -1,0 +1,3 @@
+from offhook.cli.main import main
+
+main()

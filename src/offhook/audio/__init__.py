@@ -1,0 +1,1 @@
+"""PCM arithmetic on arrays. Deterministic: no clock, no I/O."""

@@ -1,0 +1,227 @@
+"""PCM of any size in, one frame per tick out: what an app (or a caller's client) sent and nobody has heard yet."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from offhook.audio.pcm import FRAME_MS, bytes_per_frame
+
+BLOCK = 64 << 10  # bytes; small pushes are gathered into blocks of this size
+PARTIAL_TICKS = 2  # ticks without new data after which a last partial frame is played
+
+# Delay must not stick (docs/architecture.md).
+LIVE_AFTER_S = 5.0  # at no more than real time for so long: a live stream
+PACE = 1.05  # how much faster than real time is still real time: clocks differ
+CREDIT_S = 0.25  # how far ahead a live stream may be at once: an app's own jitter
+STALL_S = 0.22  # a longer gap between two pushes is a stall; what was missed may then come at once …
+CATCH_UP_S = 1.0  # … within so long
+PAUSE_S = 2.5  # a still longer gap is a pause: what comes next is a new utterance
+WINDOW_TICKS = 10  # the depth is judged by its lowest point within so many ticks
+TOO_DEEP_MS = 60  # above what the stream had before
+TARGET_MS = 20  # the least that is left when frames are skipped
+
+
+class Playout:
+    """A bounded queue of PCM at `rate` Hz between arrivals of any size and a 20 ms tick.
+
+    Full (`limit_ms`): what comes newest is refused and counted. An odd byte waits for its other half; both it and a
+    partial frame survive until more comes, but a partial frame that is followed by nothing is padded and played.
+
+    A *buffered* stream, one that runs ahead of real time, is played to the last sample. A *live* one, which for
+    `LIVE_AFTER_S` has sent no more than real time, gets late when its app or the network stalls and then catches up in
+    a burst: the backlog would stay for ever. So when the queue's lowest depth stands more than `TOO_DEEP_MS` above what
+    it was before, whole frames are skipped, silent ones first, until it is back there.
+    """
+
+    def __init__(self, rate: int, limit_ms: int = 600_000, live_trim: bool = True) -> None:
+        self.rate = rate
+        self.frame_bytes = bytes_per_frame(rate)
+        self.limit_bytes = limit_ms * self.frame_bytes // FRAME_MS
+        self.queued_bytes = 0  # complete samples that wait
+        self._blocks: deque[bytearray] = deque()
+        self._head = 0  # bytes of the first block that are played
+        self._odd = b""
+        self._idle_ticks = 0  # since the last push
+        self._playing = False
+        self._pace = _Pace(rate) if live_trim else None
+        self._window = _Window()
+        self.played_frames = 0
+        self.padded_frames = 0
+        self.underruns = 0  # times that the queue ran dry
+        self.skipped_frames = 0
+        self.refused_bytes = 0
+        self.odd_bytes_dropped = 0
+
+    @property
+    def queued_ms(self) -> float:
+        """What waits, in milliseconds of audio."""
+        return self.queued_bytes * FRAME_MS / self.frame_bytes
+
+    def push(self, pcm: bytes | memoryview, now: float) -> int:
+        """Queue PCM that arrived at `now` (seconds); return how many of its bytes were taken."""
+        size = len(pcm)
+        if self._odd:
+            pcm = self._odd + bytes(pcm)
+        usable = len(pcm) & ~1
+        room = self.limit_bytes - self.queued_bytes
+        if usable > room:
+            refused = len(pcm) - room
+            self.refused_bytes += refused
+            self._odd = b""
+            self._append(memoryview(pcm)[:room])
+            taken = max(0, size - refused)
+        else:
+            self._odd = bytes(pcm[usable:])
+            self._append(memoryview(pcm)[:usable])
+            taken = size
+        if self._pace is not None:
+            self._pace.arrived(taken, now)
+        self._idle_ticks = 0
+        return taken
+
+    def pull(self, now: float) -> bytes | None:
+        """Return the frame of this tick, or None when there is nothing to play. Call it once a tick."""
+        if self.queued_bytes >= self.frame_bytes:
+            frame = self._take(self.frame_bytes)
+            self._playing = True
+            self._idle_ticks += 1
+            self.played_frames += 1
+            if self._pace is not None:
+                self._watch_depth(self._pace, now)
+            return frame
+        self._window.ticks = 0
+        if not self._playing and not self.queued_bytes:
+            return None
+        self._idle_ticks += 1
+        if self.queued_bytes and self._idle_ticks > PARTIAL_TICKS:
+            frame = self._take(self.queued_bytes)
+            self._drop_odd()
+            self.played_frames += 1
+            self.padded_frames += 1
+            return frame + bytes(self.frame_bytes - len(frame))
+        if self._playing:
+            self._playing = False
+            self.underruns += 1
+        return None
+
+    def flush(self) -> int:
+        """Discard all that waits (StopAudio); return how many bytes that was. The next `pull` gives None."""
+        discarded = self.queued_bytes + len(self._odd)
+        self._blocks.clear()
+        self._head = 0
+        self.queued_bytes = 0
+        self._drop_odd()
+        self._playing = False
+        self._window.ticks = 0
+        return discarded
+
+    def _append(self, pcm: memoryview) -> None:
+        self.queued_bytes += len(pcm)
+        if self._blocks and len(self._blocks[-1]) + len(pcm) <= BLOCK:
+            self._blocks[-1] += pcm
+            return
+        for start in range(0, len(pcm), BLOCK):
+            self._blocks.append(bytearray(pcm[start : start + BLOCK]))
+
+    def _take(self, count: int) -> bytes:
+        """Remove and return the first `count` bytes, which must be there."""
+        self.queued_bytes -= count
+        first = self._blocks[0]
+        end = self._head + count
+        if end < len(first):
+            taken = bytes(first[self._head : end])
+            self._head = end
+            return taken
+        parts = []
+        while count:
+            part = self._blocks[0][self._head : self._head + count]
+            parts.append(part)
+            count -= len(part)
+            self._head += len(part)
+            if self._head == len(self._blocks[0]):
+                self._blocks.popleft()
+                self._head = 0
+        return b"".join(parts)
+
+    def _drop_odd(self) -> None:
+        self.odd_bytes_dropped += len(self._odd)
+        self._odd = b""
+
+    def _watch_depth(self, pace: _Pace, now: float) -> None:
+        """At the end of each window: has a live stream got deeper than it used to be?"""
+        window = self._window
+        if window.ticks == 0 or self.queued_bytes < window.lowest:
+            window.lowest = self.queued_bytes
+        window.ticks += 1
+        if window.ticks < WINDOW_TICKS:
+            return
+        window.ticks = 0
+        if window.since != pace.start:  # a new utterance: what it starts with is its own depth
+            window.since, window.usual = pace.start, window.lowest
+        window.usual = min(window.usual, window.lowest)
+        bytes_per_ms = self.frame_bytes / FRAME_MS
+        if window.lowest - window.usual > TOO_DEEP_MS * bytes_per_ms and pace.is_live(now):
+            target = max(window.usual, int(TARGET_MS * bytes_per_ms))
+            self._skip((window.lowest - target) // self.frame_bytes)
+
+    def _skip(self, count: int) -> None:
+        """Remove `count` whole frames: digitally silent ones first, wherever they stand, then the oldest."""
+        size = self.frame_bytes
+        whole = self.queued_bytes // size
+        data = self._take(self.queued_bytes)
+        frames = [data[i * size : (i + 1) * size] for i in range(whole)]
+        silent = [i for i, frame in enumerate(frames) if not any(frame)][:count]
+        loud = [i for i in range(whole) if i not in set(silent)][: count - len(silent)]
+        skipped = {*silent, *loud}
+        kept = b"".join(frame for i, frame in enumerate(frames) if i not in skipped) + data[whole * size :]
+        self._blocks.clear()
+        self._head = 0
+        self._append(memoryview(kept))
+        self.skipped_frames += len(skipped)
+
+
+class _Window:
+    """The lowest depth (bytes) after a pull within the last ticks, and what it usually is."""
+
+    def __init__(self) -> None:
+        self.ticks = 0
+        self.lowest = 0
+        self.usual = 0
+        self.since: float | None = None  # start of the utterance that `usual` belongs to
+
+
+class _Pace:
+    """Whether a stream comes at the pace of real time.
+
+    Time passing earns credit, arriving audio spends it. Credit is small (`CREDIT_S`), but a stall earns all that was
+    missed, for a moment: an app that stalls and catches up has not run ahead. One that overdraws has, and is not live
+    again before `LIVE_AFTER_S` without doing so.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._bytes_per_second = 2 * rate
+        self.start = -1e9  # of the utterance, or of the time since it last ran ahead
+        self._last = -1e9
+        self._credit = CREDIT_S
+        self._stalled = -1e9  # when the last stall ended
+        self._catch_up_until = -1e9
+
+    def arrived(self, size: int, now: float) -> None:
+        gap, self._last = now - self._last, now
+        if gap > PAUSE_S:
+            self.start, self._credit = now, CREDIT_S
+        else:
+            self._credit += PACE * gap
+        if STALL_S < gap <= PAUSE_S:
+            if now - self._stalled < LIVE_AFTER_S:
+                self.start = now  # This app always sends in large pieces: it is not live.
+            self._stalled = now
+            self._catch_up_until = now + CATCH_UP_S
+        elif now > self._catch_up_until:
+            self._credit = min(self._credit, CREDIT_S)
+        self._credit -= size / self._bytes_per_second
+        if self._credit < 0:
+            self.start, self._credit = now, 0.0
+
+    def is_live(self, now: float) -> bool:
+        return now - self.start >= LIVE_AFTER_S

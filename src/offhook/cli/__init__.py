@@ -1,0 +1,1 @@
+"""The command line: thin verbs over what the other packages do."""

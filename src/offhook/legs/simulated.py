@@ -1,0 +1,330 @@
+"""The built-in leg: a simulated party over a WebSocket of the media worker.
+
+The client sends PCM ahead in pieces of any size and the worker's clock consumes it; it gets back one binary message of
+20 ms of what the party hears, every tick, from the moment it is connected. Text messages are JSON with a `kind`; the
+forms are in docs/caller-api.md and in `Said` and `Told` below.
+
+Bounds: `Playout` holds 10 minutes of the client's audio (more is refused and counted); a client that does not read
+loses frames (`lost_frames`) rather than filling our memory; a message is at most 1 MiB; unread marks: `MARKS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+import picows
+
+from offhook.audio.playout import Playout
+from offhook.media.dial import MESSAGE_LIMIT
+from offhook.media.link import (
+    ConnectLeg,
+    EndLeg,
+    ExpectLeg,
+    LegAttached,
+    LegGone,
+    LegJoined,
+    Order,
+    PhoneAnswered,
+    RingPhone,
+)
+from offhook.media.plane import Row
+from offhook.media.worker import MediaWorker
+
+PATH = "/legs/"  # of the audio socket; the one-time token follows
+MARKS = 1000  # of one leg, not reached yet
+TONES = frozenset("0123456789*#ABCD")
+DECLINES = frozenset({"busy", "declined", "no-answer"})
+
+
+class Said(msgspec.Struct, frozen=True):
+    """A text message from the client. `kind`: dtmf, mark, flush, answer, decline, hangUp."""
+
+    kind: str
+    tones: str = ""  # dtmf: any of 0-9 * # A-D
+    name: str = ""  # mark: comes back as {"kind":"mark"} once all audio sent before it was played
+    reason: str = "declined"  # decline: busy, declined, no-answer
+
+
+class Told(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A text message to the client. `kind`: waiting, ringing, connected, mark, ended, error."""
+
+    kind: str
+    rate: int = 0  # connected: Hz of the binary messages both ways
+    caller: str = msgspec.field(default="", name="from")  # ringing (phone)
+    to: str = ""  # ringing (phone)
+    name: str = ""  # mark
+    frame: int = -1  # mark: index of the 20 ms frame, counted from `connected`, in which it was reached
+    reason: str = ""  # ended, error
+
+
+class PartySocket(Protocol):
+    """The open socket to a simulated party's client."""
+
+    def send_text(self, data: bytes) -> None: ...
+    def send_binary(self, data: bytes) -> None: ...
+    def close(self) -> None: ...
+
+
+class SimulatedLeg:
+    """One simulated party: Source and Sink of a row, and the client's half of the conversation about it."""
+
+    def __init__(self, order: ExpectLeg, worker: MediaWorker) -> None:
+        self.id = order.leg
+        self.rate = order.rate
+        self.is_phone = order.call is None
+        self.call = order.call
+        self._worker = worker
+        self._loop = asyncio.get_running_loop()
+        self._row: Row | None = None
+        self._socket: PartySocket | None = None
+        self.playout = Playout(order.rate, live_trim=False)
+        self._pushed = 0  # bytes taken in
+        self._marks: deque[tuple[int, str]] = deque()  # (bytes to be played first, name)
+        self.writable = True
+        self.frames = 0  # sent to the client, or lost
+        self.lost_frames = 0  # because the client did not read
+
+    # ------------------------------------------------------------------------------------------ the plane's side
+
+    def poll(self, now: float) -> bytes | None:
+        """Source: the next 20 ms of what the party says."""
+        frame = self.playout.pull(now)
+        if self._marks:
+            self._reach_marks()
+        return frame
+
+    def send(self, data: bytes) -> None:
+        """Sink: 20 ms of what the party hears."""
+        self.frames += 1
+        if self.writable and self._socket is not None:
+            self._socket.send_binary(data)
+        else:
+            self.lost_frames += 1
+
+    def _reach_marks(self) -> None:
+        played = self._pushed - self.playout.queued_bytes
+        while self._marks and self._marks[0][0] <= played:
+            self.tell(Told("mark", name=self._marks.popleft()[1], frame=self.frames))
+
+    # ------------------------------------------------------------------------------------------ the client's side
+
+    def attach(self, socket: PartySocket) -> None:
+        """The client's socket is open."""
+        self._socket = socket
+        self.tell(Told("waiting" if self.is_phone else "ringing"))
+        self._worker.tell(LegAttached(self.id))
+
+    def on_audio(self, data: memoryview) -> None:
+        """Take PCM of any size; an unfinished sample waits for its other byte."""
+        if self._row is not None or not self.is_phone:  # A phone that is not in a call speaks to nobody.
+            self._pushed += self.playout.push(data, self._loop.time())
+
+    def on_text(self, data: memoryview) -> None:
+        """Act on a text message; answer `error` to one that is not understood."""
+        try:
+            said = _decoder.decode(data)
+        except msgspec.DecodeError as error:
+            self.tell(Told("error", reason=f"not understood: {error}"))
+            return
+        match said.kind:
+            case "dtmf" if said.tones and len(said.tones) <= 100 and set(said.tones.upper()) <= TONES:
+                if self._row is not None and self.call is not None:
+                    self._worker.pressed(self.call, self.id, said.tones.upper())
+            case "mark" if len(self._marks) < MARKS and len(said.name) <= 100:
+                self._marks.append((self._pushed, said.name))
+            case "flush":
+                self._pushed -= self.playout.flush()
+            case "answer" if self.is_phone and self.call is not None and self._row is None:
+                self._worker.tell(PhoneAnswered(self.id))
+            case "decline" if self.is_phone and self.call is not None and said.reason in DECLINES:
+                self._leave_call(said.reason)
+            case "hangUp":
+                self._leave_call("hung up")
+            case _:
+                self.tell(Told("error", reason=f"{said.kind!r} does not apply here, or its fields are not valid"))
+
+    def on_closed(self) -> None:
+        """The client's socket is gone: so is the party."""
+        self._socket = None
+        self._leave_mix()
+        self._worker.tell(LegGone(self.id, "hung up"))
+
+    def tell(self, told: Told) -> None:
+        if self._socket is not None:
+            self._socket.send_text(_encoder.encode(told))
+
+    # ------------------------------------------------------------------------------------------ orders
+
+    def ring(self, call: str, caller: str, to: str) -> None:
+        self.call = call
+        self.tell(Told("ringing", caller=caller, to=to))
+
+    def connect(self, call: str, party: str) -> None:
+        if self._socket is None or self._row is not None:
+            return
+        self.call = call
+        self.frames = 0
+        self._row = Row(call, party, self.rate, self, self)
+        self.tell(Told("connected", rate=self.rate))
+        self._worker.plane.add(self._row)
+        self._worker.clock.wake()
+        self._worker.tell(LegJoined(self.id))
+
+    def end(self, reason: str) -> None:
+        """The call is over for this party; a phone then waits for the next one."""
+        self._leave_mix()
+        self.tell(Told("ended", reason=reason))
+        if self.is_phone:
+            self.call = None
+            self.tell(Told("waiting"))
+        elif self._socket is not None:
+            self._socket.close()
+
+    def _leave_call(self, reason: str) -> None:
+        self._leave_mix()
+        self._worker.tell(LegGone(self.id, reason, stays=self.is_phone))
+        self.end(reason)
+
+    def _leave_mix(self) -> None:
+        if self._row is not None:
+            self._worker.plane.remove(self._row)
+            self._row = None
+        self._pushed = 0
+        self.playout.flush()
+        self._marks.clear()
+
+
+class SimulatedLegs:
+    """Every simulated party of one media worker, and the port their sockets come to."""
+
+    def __init__(self, worker: MediaWorker) -> None:
+        self._worker = worker
+        self._loop = asyncio.get_running_loop()
+        self._legs: dict[str, SimulatedLeg] = {}
+        self._expected: dict[str, tuple[SimulatedLeg, asyncio.TimerHandle]] = {}
+        self._server: asyncio.Server | None = None
+        worker.register(self._handlers())
+
+    def _handlers(self) -> Mapping[type[Order], Callable[[Any], None]]:
+        return {
+            ExpectLeg: self._expect,
+            RingPhone: lambda order: self._with(order.leg, lambda leg: leg.ring(order.call, order.caller, order.to)),
+            ConnectLeg: lambda order: self._with(order.leg, lambda leg: leg.connect(order.call, order.party)),
+            EndLeg: self._end,
+        }
+
+    async def listen(self, host: str, port: int = 0) -> int:
+        """Accept audio sockets on `host`; return the port."""
+        self._server = await picows.ws_create_server(
+            self._accept, host, port, max_frame_size=MESSAGE_LIMIT, enable_auto_ping=True
+        )
+        bound: int = self._server.sockets[0].getsockname()[1]
+        return bound
+
+    async def close(self) -> None:
+        """Close the port and every socket."""
+        for _, timer in self._expected.values():
+            timer.cancel()
+        if self._server is not None:
+            self._server.close()
+        for leg in list(self._legs.values()):
+            leg.end("the server stops")
+            if leg._socket is not None:
+                leg._socket.close()
+
+    def attach(self, token: str, socket: PartySocket) -> SimulatedLeg | None:
+        """Give the socket to the leg that expects `token`, once; None when nobody does."""
+        leg = self.claim(token)
+        if leg is not None:
+            leg.attach(socket)
+        return leg
+
+    def claim(self, token: str) -> SimulatedLeg | None:
+        expected = self._expected.pop(token, None)
+        if expected is None:
+            return None
+        leg, timer = expected
+        timer.cancel()
+        return leg
+
+    def forget(self, leg: str) -> None:
+        self._legs.pop(leg, None)
+
+    def _expect(self, order: ExpectLeg) -> None:
+        leg = SimulatedLeg(order, self._worker)
+        self._legs[order.leg] = leg
+        timer = self._loop.call_later(order.attach_s, self._expire, order.token)
+        self._expected[order.token] = (leg, timer)
+
+    def _expire(self, token: str) -> None:
+        leg, _ = self._expected.pop(token)
+        self.forget(leg.id)
+        self._worker.tell(LegGone(leg.id, "its audio socket was not opened in time"))
+
+    def _end(self, order: EndLeg) -> None:
+        leg = self._legs.get(order.leg)
+        if leg is None:
+            return
+        leg.end(order.reason)
+        if not leg.is_phone:
+            self.forget(leg.id)
+
+    def _with(self, id: str, act: Callable[[SimulatedLeg], None]) -> None:
+        if (leg := self._legs.get(id)) is not None:
+            act(leg)
+
+    def _accept(self, request: picows.WSUpgradeRequest) -> picows.WSListener | None:
+        path = request.path.decode("ascii", "replace")
+        leg = self.claim(path.removeprefix(PATH)) if path.startswith(PATH) else None
+        return None if leg is None else _PartyListener(leg, self)
+
+
+class _PartyListener(picows.WSListener):
+    """Passes a client socket's frames on to its leg."""
+
+    def __init__(self, leg: SimulatedLeg, legs: SimulatedLegs) -> None:
+        self._leg = leg
+        self._legs = legs
+
+    def on_ws_connected(self, transport: picows.WSTransport) -> None:
+        self._transport = transport
+        transport.underlying_transport.set_write_buffer_limits(high=1 << 18)
+        self._leg.attach(self)
+
+    def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        match frame.msg_type:
+            case picows.WSMsgType.BINARY | picows.WSMsgType.CONTINUATION:
+                self._leg.on_audio(frame.get_payload_as_memoryview())
+            case picows.WSMsgType.TEXT:
+                self._leg.on_text(frame.get_payload_as_memoryview())
+            case picows.WSMsgType.CLOSE:
+                transport.send_close(frame.get_close_code())
+                transport.disconnect()
+
+    def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
+        self._leg.on_closed()
+        self._legs.forget(self._leg.id)
+
+    def pause_writing(self) -> None:
+        self._leg.writable = False
+
+    def resume_writing(self) -> None:
+        self._leg.writable = True
+
+    def send_text(self, data: bytes) -> None:
+        self._transport.send(picows.WSMsgType.TEXT, data)
+
+    def send_binary(self, data: bytes) -> None:
+        self._transport.send(picows.WSMsgType.BINARY, data)
+
+    def close(self) -> None:
+        self._transport.send_close(picows.WSCloseCode.OK)
+        self._transport.disconnect()
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Said)

@@ -1,0 +1,83 @@
+"""The 20 ms clock of a media worker: ticks each slot of the plane at its own absolute deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+
+TICK_S = 0.020
+CATCH_UP = 5  # ticks; a clock that is later than this jumps instead of running after its deadlines
+
+
+class Lateness:
+    """How late ticks start, as a histogram of 0.1 ms steps up to 1 s (later ones count as 1 s)."""
+
+    STEP_S = 0.0001
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(10_001, np.int64)
+
+    def add(self, seconds: float) -> None:
+        self.counts[min(int(seconds / self.STEP_S), 10_000)] += 1
+
+    def percentile(self, share: float) -> float:
+        """Return the lateness in milliseconds that `share` (0..1) of all ticks did not exceed; 0 if there were none."""
+        total = int(self.counts.sum())
+        if total == 0:
+            return 0.0
+        step = int(np.searchsorted(np.cumsum(self.counts), share * total))
+        return step * self.STEP_S * 1000
+
+
+class Clock:
+    """Calls `tick(slot, due)` for slot 0, 1, 2 … in turn, every slot once in 20 ms, at `due` in loop time.
+
+    Deadlines are absolute, so lateness does not add up. A clock that was held up catches up tick by tick, up to
+    `CATCH_UP` of them; after a longer stop it jumps ahead by whole ticks, counted in `jumped`. While `busy()` is False
+    it sleeps, and `wake` starts it again.
+    """
+
+    def __init__(self, tick: Callable[[int, float], None], slots: int, busy: Callable[[], bool]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._tick = tick
+        self._slots = slots
+        self._busy = busy
+        self._timer: asyncio.TimerHandle | None = None
+        self._start = 0.0  # when step 0 was due
+        self._step = 0
+        self.jumped = 0  # ticks left out
+        self.lateness = Lateness()
+
+    def wake(self) -> None:
+        """Start ticking if the clock sleeps."""
+        if self._timer is None:
+            self._start = self._loop.time()
+            self._step = 0
+            self._timer = self._loop.call_at(self._due(), self._run)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _due(self) -> float:
+        return self._start + self._step * TICK_S / self._slots
+
+    def _run(self) -> None:
+        if not self._busy():
+            self._timer = None
+            return
+        due = self._due()
+        late = self._loop.time() - due
+        if late > CATCH_UP * TICK_S:
+            skipped = int(late / TICK_S)
+            self.jumped += skipped
+            self._step += skipped * self._slots
+            due = self._due()
+        self.lateness.add(max(late, 0.0))
+        slot = self._step % self._slots
+        self._step += 1
+        self._timer = self._loop.call_at(self._due(), self._run)  # First: a tick that raises must not stop the clock.
+        self._tick(slot, due)

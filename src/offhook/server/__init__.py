@@ -1,0 +1,1 @@
+"""Processes and wiring: the REST surface, webhooks, configuration, keys and certificates."""

@@ -1,0 +1,451 @@
+"""The REST surface of Call Automation: request → DTO → Command, and back.
+
+Every answer is made without waiting for anyone: the handlers are plain functions, so an app whose one thread waits for
+its answer can never wait for itself. Status codes, bodies and headers are as recorded (recorded 1-4); what is not
+implemented answers 501 in the error envelope.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from offhook.call import messages as m
+from offhook.call.call import Refusal, Refused
+from offhook.call.model import (
+    CallData,
+    Connection,
+    ConnectionState,
+    EndCause,
+    MediaStream,
+    Participant,
+    StreamOptions,
+    StreamState,
+)
+from offhook.media.egress import AddressPolicy
+from offhook.server.control import Busy, Control
+from offhook.server.repeats import RepeatMismatch, Repeats
+from offhook.wire import rest
+from offhook.wire.auth import AuthError, Verifier
+from offhook.wire.ids import IdMint, context_token
+
+log = logging.getLogger(__name__)
+
+BODY_LIMIT = 1 << 20  # bytes
+BODY_TIMEOUT_S = 10.0  # for a body to arrive
+
+SUPPORTED = (
+    "2023-03-06, 2023-10-15, 2024-04-15, 2024-09-15, 2025-05-15, 2025-06-15, 2026-03-12"  # api-supported-versions
+)
+
+REFUSALS: dict[Refusal, tuple[int, str]] = {  # HTTP status, ACS code (contract 3.3)
+    Refusal.CALL_OVER: (404, "8522"),
+    Refusal.INVITATION_GONE: (404, "8522"),
+    Refusal.NOT_ESTABLISHED: (400, "8501"),
+    Refusal.STREAMING_NOT_CONFIGURED: (400, "8581"),
+}
+
+REJECT_REASONS = {"none": EndCause.REJECTED, "busy": EndCause.BUSY, "forbidden": EndCause.FORBIDDEN}
+
+
+class ApiError(Exception):
+    """An answer in the error envelope."""
+
+    def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = headers or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One authenticated request."""
+
+    body: bytes
+    api_version: str
+    path: dict[str, str]  # of the template: callConnectionId, participantRawId …
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    body: bytes = b""
+    correlation: str | None = None  # of the call it is about
+
+
+class Api:
+    """Answers `/calling/…` and `/identities`. `wall` gives Unix time in seconds."""
+
+    def __init__(
+        self,
+        control: Control,
+        verifier: Verifier,
+        ids: IdMint,
+        resource: str,
+        policy: AddressPolicy,
+        wall: Callable[[], float],
+    ) -> None:
+        self._control = control
+        self._verifier = verifier
+        self._ids = ids
+        self._resource = resource
+        self._policy = policy
+        self._wall = wall
+        self._repeats: Repeats[Answer] = Repeats()
+        self._warned_versions: set[str] = set()
+        self._handlers: dict[str, Callable[[Asked], Answer]] = {
+            "createCall": self._create_call,
+            "answerCall": self._answer_call,
+            "redirectCall": self._redirect_call,
+            "rejectCall": self._reject_call,
+            "getCall": self._get_call,
+            "hangUp": self._hang_up,
+            "terminate": self._terminate,
+            "listParticipants": self._list_participants,
+            "getParticipant": self._get_participant,
+            "startMediaStreaming": self._start_media_streaming,
+            "stopMediaStreaming": self._stop_media_streaming,
+        }
+
+    @property
+    def implemented(self) -> frozenset[str]:
+        """Names of the operations that are not answered with 501."""
+        return frozenset(self._handlers)
+
+    # ------------------------------------------------------------------------------------------ the way of a request
+
+    async def calling(self, request: Request) -> Response:
+        """Answer any request below `/calling/`."""
+        return await self._guarded(request, self._operate)
+
+    async def identities(self, request: Request) -> Response:
+        """Answer `POST /identities` as ACS Identity does."""
+        return await self._guarded(request, self._create_identity)
+
+    async def _guarded(self, request: Request, act: Callable[[Request, bytes], Response]) -> Response:
+        """Read, authenticate, act; turn whatever goes wrong into the error envelope."""
+        path = raw_path(request)
+        try:
+            body = await authenticated_body(request, self._verifier, self._wall())
+            response = act(request, body)
+        except ApiError as error:
+            content = rest.error_body(error.code, error.message, path)
+            response = _json(error.status, content, error.headers)
+        except Refused as refused:
+            status, code = REFUSALS[refused.refusal]
+            response = _json(status, rest.error_body(code, str(refused), path))
+        except rest.InvalidBody as invalid:
+            response = _json(400, rest.error_body("8523", str(invalid), path))
+        except RepeatMismatch as mismatch:
+            content = rest.error_body("8583", str(mismatch), path)
+            response = _json(412, content, {"Repeatability-Result": "rejected"})
+        except Busy:
+            content = rest.error_body("8506", "This server holds as many calls as it may.", path)
+            response = _json(503, content, {"Retry-After": "5"})
+        except Exception:
+            log.exception("%s %s failed", request.method, path)
+            response = _json(500, rest.error_body("9999", "Internal error.", path))
+        response.headers["api-supported-versions"] = SUPPORTED
+        if (id := request.headers.get("x-ms-client-request-id")) is not None:
+            response.headers["x-ms-client-request-id"] = id
+        if (agent := request.headers.get("user-agent")) is not None:
+            response.headers["X-Ms-Client-Version"] = agent
+        return response
+
+    def _operate(self, request: Request, body: bytes) -> Response:
+        found = rest.match(request.method, raw_path(request))
+        if found is None:
+            raise ApiError(404, "8522", "There is no such resource.")
+        if isinstance(found, rest.MethodNotAllowed):
+            raise ApiError(405, "8520", f"{request.method} does not apply to this resource.")
+        operation, path = found
+        handler = self._handlers.get(operation.name)
+        if handler is None:
+            raise ApiError(501, "8520", f"{operation.name} is not implemented here yet; see docs/coverage.md.")
+        asked = Asked(body, self._api_version(request), path)
+        request_id = request.headers.get("repeatability-request-id")
+        answer = self._repeats.once(
+            request_id, (request.method, raw_path(request), body), lambda: handler(asked), self._wall()
+        )
+        response = _json(operation.success, answer.body) if answer.body else Response(status_code=operation.success)
+        if answer.correlation is not None:
+            response.headers["X-Microsoft-Skype-Chain-ID"] = answer.correlation
+        # Recorded: present on terminate, absent on createCall, answer and reject although they send ids (1.1).
+        if request_id is not None and operation.name == "terminate":
+            response.headers["Repeatability-Result"] = "accepted"
+        return response
+
+    def _api_version(self, request: Request) -> str:
+        version = request.query_params.get("api-version", "")
+        if not version:
+            raise ApiError(400, "8523", "The query parameter api-version is missing.")
+        if version[:10] > SUPPORTED[-10:] and version not in self._warned_versions and len(self._warned_versions) < 100:
+            self._warned_versions.add(version)
+            log.warning("api-version %s is newer than what this server knows; answered as %s", version, SUPPORTED[-10:])
+        return version
+
+    # ------------------------------------------------------------------------------------------ calls
+
+    def _create_call(self, asked: Asked) -> Answer:
+        wanted = rest.decode(rest.CreateCallRequest, asked.body)
+        targets = [_raw_id(target, "targets") for target in wanted.targets]
+        party = wanted.source.id if wanted.source is not None else self._ids.user(self._resource)
+        number = wanted.source_caller_id_number.value if wanted.source_caller_id_number is not None else None
+        options = self._stream_options(wanted.media_streaming_options)
+        connection = Connection(
+            id=self._ids.guid(),
+            party=party,
+            callback=self._url(wanted.callback_uri, "callbackUri", ("http", "https")),
+            api_version=asked.api_version,
+            stream=self._control.new_stream(options),
+            operation_context=wanted.operation_context,
+            source=party,
+            source_number=number,
+            source_name=wanted.source_display_name or "",
+            targets=tuple(targets),
+            created=True,
+        )
+        caller = f"4:{number}" if number else party
+        call = self._control.create_call(connection, targets, caller, wanted.source_display_name or "")
+        return Answer(rest.encode(_properties(call, connection, fresh=True)), call.correlation_id)
+
+    def _answer_call(self, asked: Asked) -> Answer:
+        wanted = rest.decode(rest.AnswerCallRequest, asked.body)
+        token = _token(wanted.incoming_call_context)
+        to = self._control.offered_to(token)
+        if wanted.answered_by is not None:
+            party = wanted.answered_by.id
+        else:
+            party = to if to.startswith("8:") else f"8:acs:{self._resource}_{_NOBODY}"
+        call = self._control.call_of_offer(token)
+        connection = Connection(
+            id=self._ids.guid(),
+            party=party,
+            callback=self._url(wanted.callback_uri, "callbackUri", ("http", "https")),
+            api_version=asked.api_version,
+            stream=self._control.new_stream(self._stream_options(wanted.media_streaming_options)),
+            operation_context=wanted.operation_context,
+            source=call.caller,
+            source_name=call.caller.removeprefix("4:") if call.caller.startswith("4:") else None,
+            targets=(party,),
+            answered_by=party,
+        )
+        self._control.answer(token, connection)
+        return Answer(rest.encode(_properties(call, connection, fresh=True)), call.correlation_id)
+
+    def _redirect_call(self, asked: Asked) -> Answer:
+        wanted = rest.decode(rest.RedirectCallRequest, asked.body)
+        self._control.redirect(_token(wanted.incoming_call_context), _raw_id(wanted.target, "target"))
+        return Answer()
+
+    def _reject_call(self, asked: Asked) -> Answer:
+        wanted = rest.decode(rest.RejectCallRequest, asked.body)
+        reason = (wanted.call_reject_reason or "none").lower()
+        if reason not in REJECT_REASONS:
+            raise ApiError(400, "8523", f"callRejectReason: {reason[:50]!r} is none of none, busy, forbidden.")
+        self._control.reject(_token(wanted.incoming_call_context), REJECT_REASONS[reason])
+        return Answer()
+
+    def _get_call(self, asked: Asked) -> Answer:
+        call, connection = self._control.connection(asked.path["callConnectionId"])
+        return Answer(rest.encode(_properties(call, connection, fresh=False)), call.correlation_id)
+
+    def _hang_up(self, asked: Asked) -> Answer:
+        return self._command(asked, m.HangUp(asked.path["callConnectionId"]))
+
+    def _terminate(self, asked: Asked) -> Answer:
+        return self._command(asked, m.Terminate(asked.path["callConnectionId"]))
+
+    def _command(self, asked: Asked, command: m.Command) -> Answer:
+        call, connection = self._control.connection(asked.path["callConnectionId"])
+        self._control.command(connection.id, command)
+        return Answer(correlation=call.correlation_id)
+
+    # ------------------------------------------------------------------------------------------ participants
+
+    def _list_participants(self, asked: Asked) -> Answer:
+        call, connection = self._control.connection(asked.path["callConnectionId"])
+        members = [_participant(p) for p in self._control.participants(connection.id)]
+        return Answer(rest.encode(rest.ParticipantList(members)), call.correlation_id)
+
+    def _get_participant(self, asked: Asked) -> Answer:
+        call, connection = self._control.connection(asked.path["callConnectionId"])
+        wanted = asked.path["participantRawId"]
+        for participant in self._control.participants(connection.id):
+            if participant.party == wanted:
+                return Answer(rest.encode(_participant(participant)), call.correlation_id)
+        raise ApiError(404, "8522", "Participant not found.")
+
+    # ------------------------------------------------------------------------------------------ media streaming
+
+    def _start_media_streaming(self, asked: Asked) -> Answer:
+        context, callback = self._media_request(asked)
+        return self._command(asked, m.StartStream(asked.path["callConnectionId"], context, callback))
+
+    def _stop_media_streaming(self, asked: Asked) -> Answer:
+        context, callback = self._media_request(asked)
+        return self._command(asked, m.StopStream(asked.path["callConnectionId"], context, callback))
+
+    def _media_request(self, asked: Asked) -> tuple[str | None, str | None]:
+        wanted = rest.decode(rest.MediaStreamingRequest, asked.body or b"{}")
+        callback = wanted.operation_callback_uri
+        if callback is not None:
+            callback = self._url(callback, "operationCallbackUri", ("http", "https"))
+        return wanted.operation_context, callback
+
+    def _stream_options(self, wanted: rest.MediaStreamingOptions | None) -> StreamOptions | None:
+        if wanted is None:
+            return None
+        url = wanted.transport_url
+        return StreamOptions(
+            url="" if not url else self._url(url, "transportUrl", ("ws", "wss")),
+            rate=wanted.rate,
+            unmixed=wanted.unmixed,
+            bidirectional=bool(wanted.enable_bidirectional),
+            dtmf=bool(wanted.enable_dtmf_tones),
+            start=bool(wanted.start_media_streaming),
+        )
+
+    # ------------------------------------------------------------------------------------------ identities
+
+    def _create_identity(self, request: Request, body: bytes) -> Response:
+        wanted = rest.decode(rest.CreateIdentityRequest, body or b"{}")
+        user = self._ids.user(self._resource)
+        answer = rest.identity_response(user, wanted, self._wall())
+        return _json(201, rest.encode(answer))
+
+    # ------------------------------------------------------------------------------------------ fields
+
+    def _url(self, text: str, field: str, schemes: tuple[str, ...]) -> str:
+        """Return `text` if it is an absolute URL of one of `schemes` to a host that is not plainly refused."""
+        try:
+            parts = urlsplit(text)
+            host = parts.hostname
+            _ = parts.port
+        except ValueError:
+            host = None
+        if not host or parts.scheme not in schemes:
+            raise ApiError(400, "8523", f"{field}: must be an absolute {' or '.join(schemes)} URL.")
+        address = "127.0.0.1" if host == "localhost" else host
+        try:
+            refusal = self._policy.refusal(str(ipaddress.ip_address(address)))
+        except ValueError:
+            refusal = None  # A name: it is looked up, and checked, when it is dialled.
+        if refusal is not None:
+            raise ApiError(400, "8523", f"{field}: {refusal}")
+        return text
+
+
+_NOBODY = "00000000-0000-0000-0000-000000000000"  # an app that answers for a number (recorded 4.1)
+
+
+# ------------------------------------------------------------------------------------------------ requests
+
+
+def raw_path(request: Request) -> str:
+    """Return the path as it came over the wire, percent-encoding and all."""
+    raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    return raw.decode("latin-1")
+
+
+async def authenticated_body(request: Request, verifier: Verifier, now: float) -> bytes:
+    """Return the body if the request is signed with one of our keys; raise `ApiError` (401, 408, 413) if not."""
+    body = await _read(request)
+    query = request.scope["query_string"].decode("latin-1")
+    target = f"{raw_path(request)}?{query}" if query else raw_path(request)
+    headers: dict[str, str] = {}
+    for name, value in request.scope["headers"]:
+        key = name.decode("latin-1").lower()
+        if key in headers and key in _SIGNED:
+            raise ApiError(401, "7509", f"Hmac Validation Error: the header {key} is there twice.")
+        headers[key] = value.decode("latin-1")
+    try:
+        verifier.verify(request.method, target, headers, body, now)
+    except AuthError as error:
+        raise ApiError(401, "7509", f"Hmac Validation Error: {error}") from None
+    return body
+
+
+_SIGNED = frozenset({"authorization", "x-ms-date", "x-ms-content-sha256", "host"})
+
+
+async def _read(request: Request) -> bytes:
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for part in request.stream():
+                size += len(part)
+                if size > BODY_LIMIT:
+                    raise ApiError(413, "8523", "The body is larger than 1 MiB.")
+                parts.append(part)
+    except TimeoutError:
+        raise ApiError(408, "8523", f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from None
+    except ClientDisconnect:
+        raise ApiError(400, "8523", "The body ended early.") from None
+    return b"".join(parts)
+
+
+def _token(context: str) -> str:
+    token = context_token(context)
+    if token is None:
+        raise ApiError(400, "8523", "incomingCallContext: not one that this server gave out.")
+    return token
+
+
+def _raw_id(identifier: rest.Identifier, field: str) -> str:
+    try:
+        return rest.raw_id(identifier)
+    except ValueError as error:
+        raise ApiError(400, "8523", f"{field}: {error}") from None
+
+
+# ------------------------------------------------------------------------------------------------ answers
+
+
+def _json(status: int, body: bytes, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, status, headers, media_type="application/json; charset=utf-8")
+
+
+def _participant(participant: Participant) -> rest.CallParticipant:
+    return rest.CallParticipant(rest.identifier(participant.party), participant.muted, participant.on_hold)
+
+
+def _properties(call: CallData, connection: Connection, fresh: bool) -> rest.CallConnectionProperties:
+    """Return the call as this connection sees it; `fresh`: in the answer that makes the connection (recorded 4.1)."""
+    connected = connection.state is ConnectionState.CONNECTED and not fresh
+    number = connection.source_number
+    answered = connection.answered_by
+    return rest.CallConnectionProperties(
+        call_connection_id=connection.id,
+        server_call_id=call.server_call_id if connected or not connection.created else None,
+        targets=[rest.identifier(target) for target in connection.targets],
+        call_connection_state="connected" if connected else "connecting",
+        callback_uri=connection.callback,
+        source_caller_id_number=rest.PhoneNumber(number) if number else None,
+        source_display_name=connection.source_name,
+        source=rest.identifier(connection.source) if connection.source else None,
+        correlation_id=call.correlation_id,
+        answered_by=rest.CommunicationUser(answered) if answered else None,
+        media_streaming_subscription=_streaming_subscription(connection.stream, fresh),
+        transcription_subscription=None if fresh else _NO_TRANSCRIPTION,
+    )
+
+
+def _streaming_subscription(stream: MediaStream, fresh: bool) -> rest.MediaStreamingSubscription:
+    """Recorded 4.2: without options all keys in the first answer, `state` alone in later ones."""
+    if stream.options is None and not fresh:
+        return rest.MediaStreamingSubscription(state="disabled")
+    active = stream.state in (StreamState.OPENING, StreamState.ACTIVE) and not fresh
+    state = "disabled" if stream.options is None else "active" if active else "inactive"
+    return rest.MediaStreamingSubscription(id=stream.id, state=state, subscribed_content_types=["audio"])
+
+
+_NO_TRANSCRIPTION = rest.TranscriptionSubscription(state="disabled", subscribed_result_types=[])

@@ -1,0 +1,159 @@
+"""The caller API: place calls and hang them up as a simulated party, wait for calls as a simulated phone.
+
+HTTP here, audio on the media worker's own port (`legs.simulated`). Signed like the REST API, with the same keys, and
+only there in the development profile. Documented in docs/caller-api.md; the structs below are its bodies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from offhook.audio.pcm import samples_per_frame
+from offhook.legs.simulated import PATH
+from offhook.server.api import ApiError, authenticated_body, raw_path
+from offhook.server.control import Busy, CallRecord, Control
+from offhook.wire import rest
+from offhook.wire.auth import Verifier
+from offhook.wire.ids import parse_address
+
+RATES = (8000, 16_000, 24_000, 48_000)
+
+
+class NewCall(rest.Dto):
+    """POST /offhook/calls. `to` and `from` are addresses: E.164 number, raw id, or bare name."""
+
+    to: str
+    from_: str = msgspec.field(default="+15550100", name="from")
+    rate: int = 24_000
+    display_name: str = ""
+    custom_context: dict[str, dict[str, str]] | None = None  # {"sipHeaders": {}, "voipHeaders": {}}
+
+
+class NewPhone(rest.Dto):
+    """POST /offhook/phones."""
+
+    id: str
+    rate: int = 24_000
+
+
+class Placed(rest.Dto):
+    """Answer to both: open `audio_url` within 10 s. `call_id` is empty for a phone."""
+
+    id: str
+    raw_id: str
+    audio_url: str
+    call_id: str = ""
+
+
+class Callers:
+    """The routes of the caller API. `audio_base` is where the worker's audio sockets are, e.g. ws://127.0.0.1:4711."""
+
+    def __init__(
+        self, control: Control, verifier: Verifier, resource: str, audio_base: str, wall: Callable[[], float]
+    ) -> None:
+        self._control = control
+        self._verifier = verifier
+        self._resource = resource
+        self._audio_base = audio_base
+        self._wall = wall
+
+    def routes(self) -> list[Route]:
+        return [
+            self._route("/offhook/calls", "POST", self._place),
+            self._route("/offhook/calls", "GET", self._list),
+            self._route("/offhook/calls/{id}", "GET", self._show),
+            self._route("/offhook/calls/{id}", "DELETE", self._hang_up),
+            self._route("/offhook/phones", "POST", self._phone),
+            self._route("/offhook/phones", "GET", self._phones),
+        ]
+
+    def _route(self, path: str, method: str, act: Callable[[Request, bytes], Response]) -> Route:
+        async def endpoint(request: Request) -> Response:
+            try:
+                body = await authenticated_body(request, self._verifier, self._wall())
+                return act(request, body)
+            except ApiError as error:
+                return _error(error.status, error.code, error.message, request)
+            except (rest.InvalidBody, ValueError) as error:
+                return _error(400, "8523", str(error), request)
+            except Busy:
+                return _error(503, "8506", "This server holds as many calls as it may.", request)
+
+        return Route(path, endpoint, methods=[method])
+
+    def _place(self, request: Request, body: bytes) -> Response:
+        wanted = rest.decode(NewCall, body)
+        _check_rate(wanted.rate)
+        caller = parse_address(wanted.from_, self._resource)
+        to = parse_address(wanted.to, self._resource)
+        name = wanted.display_name[:256]
+        call, leg, token = self._control.place_call(caller, to, wanted.rate, name, wanted.custom_context)
+        return _json(201, Placed(leg, caller, f"{self._audio_base}{PATH}{token}", call))
+
+    def _phone(self, request: Request, body: bytes) -> Response:
+        wanted = rest.decode(NewPhone, body)
+        _check_rate(wanted.rate)
+        party = parse_address(wanted.id, self._resource)
+        leg, token = self._control.add_phone(party, wanted.rate)
+        return _json(201, Placed(leg, party, f"{self._audio_base}{PATH}{token}"))
+
+    def _list(self, request: Request, body: bytes) -> Response:
+        records = [*self._control.finished, *self._control.calls.values()]
+        return _json(200, {"calls": [_summary(record) for record in records]})
+
+    def _show(self, request: Request, body: bytes) -> Response:
+        id = request.path_params["id"]
+        record = self._control.calls.get(id) or next((r for r in self._control.finished if r.data.id == id), None)
+        if record is None:
+            raise ApiError(404, "8522", "Call not found.")
+        return _json(200, {**_summary(record), "timeline": list(record.timeline), "streams": record.stats})
+
+    def _hang_up(self, request: Request, body: bytes) -> Response:
+        if not self._control.hang_up(request.path_params["id"]):
+            raise ApiError(404, "8522", "Call not found.")
+        return Response(status_code=204)
+
+    def _phones(self, request: Request, body: bytes) -> Response:
+        phones = [
+            {"id": phone.leg, "rawId": phone.party, "waiting": phone.attached and phone.call is None}
+            for phone in self._control.phones.values()
+        ]
+        return _json(200, {"phones": phones})
+
+
+def _check_rate(rate: int) -> None:
+    samples_per_frame(rate)
+    if rate not in RATES:
+        raise ValueError(f"rate: {rate} is none of {', '.join(map(str, RATES))}")
+
+
+def _summary(record: CallRecord) -> dict[str, Any]:
+    data = record.data
+    return {
+        "callId": data.id,
+        "serverCallId": data.server_call_id,
+        "correlationId": data.correlation_id,
+        "from": data.caller,
+        "began": record.began,
+        "over": data.over,
+        "legs": [{"rawId": leg.party, "state": leg.state.value} for leg in data.legs.values()],
+        "connections": [
+            {"callConnectionId": c.id, "state": c.state.value, "stream": c.stream.state.value, "rawId": c.party}
+            for c in data.connections.values()
+        ],
+    }
+
+
+def _json(status: int, body: Any) -> Response:
+    return Response(msgspec.json.encode(body), status, media_type="application/json; charset=utf-8")
+
+
+def _error(status: int, code: str, message: str, request: Request) -> Response:
+    body = rest.error_body(code, message, raw_path(request))
+    return Response(body, status, media_type="application/json; charset=utf-8")

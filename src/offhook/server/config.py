@@ -1,0 +1,270 @@
+"""What the server can be told, where it is told, and which profile follows from it.
+
+Defaults < the TOML file of `--config` < `OFFHOOK_*` environment variables < explicit values (the command line).
+
+There are two profiles. Bound to loopback, the server is for **development**: a well-known key, plain http, callers over
+REST, callbacks to this machine. Bound to anything else it is in **production**: `check` refuses to start without keys
+and TLS of its own, and everything that is only safe on a laptop is off.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import tomllib
+import uuid
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from platformdirs import user_data_path
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
+
+from offhook.media.egress import AddressPolicy
+from offhook.server import files
+
+DEVELOPMENT_KEY = "T2ZmaG9vayBkZXZlbG9wbWVudCBrZXk6IHdlbGwga25vd24sIGFjY2VwdGVkIG9uIGxvb3BiYWNrIG9ubHkuCg=="
+"""The access key of the development profile: printed and public, as that of other emulators. 64 bytes in base64."""
+
+MIN_KEY_BYTES = 32  # of a production key; the ones that ACS hands out have 64
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. `problems` has one line for each thing that is wrong."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def _split(value: object) -> object:
+    """An environment variable gives a list as text with commas."""
+    return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+
+def _port(value: object) -> object:
+    return None if value == "off" else value
+
+
+def _base64(key: str) -> str:
+    try:
+        decoded = base64.b64decode(key, validate=True)
+    except (binascii.Error, ValueError):
+        decoded = b""
+    if not decoded:
+        raise ValueError("an access key is base64 of its bytes")
+    return key
+
+
+def _http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("not an http or https URL")
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _default_http(data: dict[str, Any]) -> int | None:
+    return 7080 if _is_loopback(data.get("host", "")) else None
+
+
+def _guid(text: str) -> str:
+    try:
+        return str(uuid.UUID(text.strip()))
+    except ValueError:
+        raise ValueError("not a GUID") from None
+
+
+def _default_resource(data: dict[str, Any]) -> str:
+    return files.make_once(data["data_dir"] / "resource-id", lambda: str(uuid.uuid4()).encode()).decode()
+
+
+_List = (NoDecode, BeforeValidator(_split))
+_Port = Annotated[Annotated[int, Field(ge=0, le=65535)] | None, BeforeValidator(_port)]
+_Path = Annotated[Path, AfterValidator(Path.expanduser)]
+_Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(ip_network)]
+
+
+class Settings(BaseSettings):
+    """The server's configuration. Making one makes the data directory with the resource id in it, if need be."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OFFHOOK_", env_ignore_empty=True, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="Address to listen on. Loopback means development."
+    )
+    http: _Port = Field(
+        default_factory=_default_http,
+        description='Port for http; 0 picks a free one, "off" opens none. In production off, and has to be.',
+    )
+    https: _Port = Field(default=7443, description='Port for https; 0 picks a free one, "off" opens none.')
+    names: Annotated[list[str], *_List] = Field(
+        default=[], max_length=100, description="More host names and addresses for the local certificate."
+    )
+    tls_cert: _Path | None = Field(
+        default=None, description="Certificate chain (PEM) to serve instead of the local one."
+    )
+    tls_key: _Path | None = Field(default=None, description="Private key (PEM) of tls_cert.")
+    ca: _Path | None = Field(
+        default=None, description="Certificates (PEM) to trust besides the system's, when we dial."
+    )
+    keys: Annotated[list[Annotated[str, AfterValidator(_base64)]], *_List] = Field(
+        default=[],
+        max_length=100,
+        repr=False,
+        description="Access keys, base64. Without any, development takes the well-known one.",
+    )
+    keys_file: _Path | None = Field(default=None, description="File with more access keys: one a line, # for comments.")
+    incoming: Annotated[list[Annotated[str, AfterValidator(_http_url)]], *_List] = Field(
+        default=[], max_length=100, description="Event Grid endpoints that are told of incoming calls."
+    )
+    data_dir: _Path = Field(
+        default_factory=lambda: user_data_path("offhook", appauthor=False),
+        description="Where keys, certificates and the resource id are kept.",
+    )
+    workers: int = Field(
+        default=0, ge=0, le=255, description="Media worker processes; 0 keeps the media in this process."
+    )
+    allow_private: Annotated[list[_Network], *_List] = Field(
+        default=[], max_length=1000, description="Networks (CIDR) that may be dialled although they are not public."
+    )
+    issuer: str = Field(
+        default="https://acscallautomation.communication.azure.com",
+        min_length=1,
+        description="`iss` of the tokens on callbacks and media sockets. The default is the one of ACS.",
+    )
+    resource: Annotated[str, AfterValidator(_guid)] = Field(
+        default_factory=_default_resource,
+        description="Immutable resource id, a GUID; made once and kept in the file resource-id of data_dir.",
+    )
+    audience: str = Field(
+        default_factory=lambda data: str(data["resource"]),
+        min_length=1,
+        description="`aud` of the tokens on callbacks and media sockets; the resource id unless given.",
+    )
+    ring_timeout_s: float = Field(
+        default=60, ge=1, le=180, description="How long a call rings until it counts as missed, s."
+    )
+    node: int = Field(default=0, ge=0, le=4095, description="Number of this node; it is part of every id it gives out.")
+    max_calls: int = Field(default=1000, ge=1, le=100_000, description="Calls at a time; one more is refused.")
+    token_cache_s: float = Field(
+        default=60,
+        ge=0,
+        le=240,
+        description="How long one callback token (of 300 s) is used again, s; 0 signs for each event.",
+    )
+
+    @classmethod
+    def load(cls, config: Path | None = None, **explicit: Any) -> Self:
+        """Read file and environment; pass as `explicit` only what the user has given.
+
+        Raises `ConfigError` naming every key that is unknown or has a bad value.
+        """
+        try:
+            given = tomllib.loads(config.read_text("utf-8")) if config else {}
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError([f"{config}: {error}"]) from None
+        try:
+            return cls(**{**given, **EnvSettingsSource(cls)(), **explicit})
+        except ValidationError as error:
+            raise ConfigError(_problems(error)) from None
+        except OSError as error:
+            raise ConfigError([f"data_dir: {error}"]) from None
+
+    @property
+    def profile(self) -> Literal["development", "production"]:
+        return "development" if _is_loopback(self.host) else "production"
+
+    @property
+    def caller_api(self) -> bool:
+        """Whether callers may be simulated over REST: a convenience that has no place in production."""
+        return self.profile == "development"
+
+    def address_policy(self) -> AddressPolicy:
+        """Where callbacks and media sockets may go."""
+        return AddressPolicy(allow_private=self.profile == "development", allowed=tuple(self.allow_private))
+
+    def access_keys(self) -> list[str]:
+        """The keys that requests may be signed with. Raises `OSError` or `ValueError` for a bad `keys_file`.
+
+        Without keys of its own a development server takes the well-known one. A production server never does, not even
+        when it is told to.
+        """
+        own = [*self.keys, *_read_keys(self.keys_file)] if self.keys_file else list(self.keys)
+        if self.profile == "production":
+            return [key for key in own if base64.b64decode(key) != base64.b64decode(DEVELOPMENT_KEY)]
+        return own or [DEVELOPMENT_KEY]
+
+    def check(self) -> None:
+        """Raise `ConfigError` with everything that keeps the server from starting as it is configured."""
+        problems = [*self._bad_files(), *self._bad_combinations()]
+        if self.profile == "production":
+            problems += self._unfit_for_production()
+        if problems:
+            raise ConfigError(problems)
+
+    def _bad_files(self) -> list[str]:
+        paths = {"tls_cert": self.tls_cert, "tls_key": self.tls_key, "ca": self.ca}
+        problems = [f"{name}: there is no file {path}" for name, path in paths.items() if path and not path.is_file()]
+        try:
+            self.access_keys()
+        except (OSError, ValueError) as error:
+            problems.append(f"keys_file: {error}")
+        return problems
+
+    def _bad_combinations(self) -> list[str]:
+        problems = []
+        if (self.tls_cert is None) != (self.tls_key is None):
+            problems.append("tls_cert and tls_key go together")
+        if self.http is None and self.https is None:
+            problems.append("http and https are both off: nothing to listen on")
+        if self.http and self.http == self.https:
+            problems.append(f"http and https cannot share port {self.http}")
+        return problems
+
+    def _unfit_for_production(self) -> list[str]:
+        where = f"bound to {self.host}, not to loopback"
+        problems = []
+        try:
+            keys = self.access_keys()
+        except (OSError, ValueError):
+            pass  # already told by _bad_files
+        else:
+            if not keys:
+                problems.append(f"keys: {where}, an access key of its own is needed (the development key is public)")
+            if any(len(base64.b64decode(key)) < MIN_KEY_BYTES for key in keys):
+                problems.append(f"keys: {where}, an access key needs at least {MIN_KEY_BYTES} bytes")
+        if self.tls_cert is None and self.tls_key is None:
+            problems.append(f"tls_cert, tls_key: {where}, a certificate and its key are needed")
+        if self.http is not None:
+            problems.append(f"http: {where}, plain http has to be off")
+        return problems
+
+
+def _read_keys(path: Path) -> list[str]:
+    lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    return [_base64(line) for line in lines if line and not line.startswith("#")]
+
+
+def _problems(error: ValidationError) -> list[str]:
+    problems = []
+    for each in error.errors(include_url=False, include_input=False):
+        key = ".".join(str(part) for part in each["loc"])
+        match each["type"]:
+            case "extra_forbidden":
+                problems.append(f"{key}: there is no such setting")
+            case "default_factory_not_called":
+                pass  # follows from another one, which has its own line
+            case _:
+                problems.append(f"{key}: {each['msg'].removeprefix('Value error, ')}")
+    return problems

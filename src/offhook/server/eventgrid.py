@@ -1,0 +1,178 @@
+"""Event Grid's side of IncomingCall: subscriber endpoints, proven by a handshake and told of calls (contract 3.5).
+
+An endpoint gets no notification before it has proven that it wants them: it answers a validation event with the code in
+it, or somebody opens the validation URL. People start this server before their app, so the handshake is tried for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain, repeat
+
+from offhook.server.delivery import Post, Reply, without_query
+from offhook.wire import events
+
+log = logging.getLogger(__name__)
+
+VALIDATION_PATH = "/eventgrid/validate"
+"""GET with `?code=` completes the handshake: the server routes it to `Endpoints.confirm`."""
+
+VALIDATION_BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0)  # the last one repeats
+NOTIFICATION_BACKOFF_S = (1.0, 2.0, 5.0, 10.0)  # the last one repeats, within the ring time
+VALIDATION_TIMEOUT_S = 30.0
+NOTIFICATION_TIMEOUT_S = 10.0
+PENDING = 1000
+
+_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
+_VALIDATION = {**_HEADERS, "aeg-event-type": "SubscriptionValidation"}
+_NOTIFICATION = {**_HEADERS, "aeg-event-type": "Notification"}
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """`url` is without its query. `error`: why the last attempt to reach the endpoint failed, if it did."""
+
+    url: str
+    valid: bool
+    error: str | None
+
+
+@dataclass(slots=True)
+class _Endpoint:
+    url: str
+    # One code for as long as we run: a validation URL that somebody copied from the log stays good.
+    code: str = field(default_factory=lambda: str(uuid.uuid4()))
+    valid: asyncio.Event = field(default_factory=asyncio.Event)
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    pending: set[asyncio.Task[None]] = field(default_factory=set)
+    error: str | None = None
+
+
+class Endpoints:
+    """The configured endpoints. `start` begins the handshakes; use it all on one event loop.
+
+    `post` should allow VALIDATION_TIMEOUT_S for an answer. `validation_body(code, url)` builds the validation event.
+    `base_url` is where people reach this server; the validation URL begins with it.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        post: Post,
+        base_url: str,
+        validation_body: Callable[[str, str], bytes],
+    ) -> None:
+        self._post = post
+        self._base_url = base_url.rstrip("/")
+        self._validation_body = validation_body
+        self._endpoints = [_Endpoint(url) for url in urls]
+        self._handshakes: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin the handshakes. Until one succeeds it is tried again, every 10 s in the end."""
+        self._handshakes = [asyncio.create_task(self._validate(endpoint)) for endpoint in self._endpoints]
+
+    def confirm(self, code: str) -> bool:
+        """Somebody opened the validation URL; False for a code that is none of ours."""
+        for endpoint in self._endpoints:
+            if endpoint.code == code:
+                self._accept(endpoint)
+                return True
+        return False
+
+    def offer(self, body: bytes, seconds: float) -> None:
+        """Send a notification to every endpoint, for no longer than the `seconds` that the call rings.
+
+        It does not wait. 200 to 204 is success; anything else is tried again (NOTIFICATION_BACKOFF_S). An endpoint that
+        has not proven itself yet is asked to at once. More than PENDING notifications to one endpoint are dropped.
+        """
+        deadline = asyncio.get_running_loop().time() + seconds
+        for endpoint in self._endpoints:
+            if len(endpoint.pending) >= PENDING:
+                self._note(endpoint, f"{PENDING} notifications wait for it, dropped one more")
+                continue
+            endpoint.hurry.set()
+            task = asyncio.create_task(self._notify(endpoint, body, deadline))
+            endpoint.pending.add(task)
+            task.add_done_callback(endpoint.pending.discard)
+
+    def status(self) -> list[EndpointStatus]:
+        return [EndpointStatus(without_query(each.url), each.valid.is_set(), each.error) for each in self._endpoints]
+
+    async def close(self) -> None:
+        """Stop handshakes and notifications where they are."""
+        tasks = [*self._handshakes, *chain.from_iterable(endpoint.pending for endpoint in self._endpoints)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _validate(self, endpoint: _Endpoint) -> None:
+        delays = chain(VALIDATION_BACKOFF_S, repeat(VALIDATION_BACKOFF_S[-1]))
+        while not endpoint.valid.is_set():
+            endpoint.hurry.clear()
+            error = await self._handshake(endpoint)
+            if error is None:
+                self._accept(endpoint)
+                return
+            if not endpoint.valid.is_set():  # else it was confirmed in the meantime
+                self._note(endpoint, f"not validated: {error}")
+            if await _set_within(endpoint.hurry, next(delays)):
+                delays = chain(VALIDATION_BACKOFF_S, repeat(VALIDATION_BACKOFF_S[-1]))
+
+    async def _handshake(self, endpoint: _Endpoint) -> str | None:
+        """Try once; return what went wrong."""
+        body = self._validation_body(endpoint.code, f"{self._base_url}{VALIDATION_PATH}?code={endpoint.code}")
+        reply = await self._ask(endpoint, _VALIDATION, body, VALIDATION_TIMEOUT_S)
+        if isinstance(reply, str):
+            return reply
+        if reply.status != 200:  # 202 among them: Event Grid does not accept it
+            return f"HTTP {reply.status} instead of 200"
+        if events.validation_response(reply.body) != endpoint.code:
+            return "the answer does not have the validation code"
+        return None
+
+    async def _notify(self, endpoint: _Endpoint, body: bytes, deadline: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await endpoint.valid.wait()
+                for delay in chain(NOTIFICATION_BACKOFF_S, repeat(NOTIFICATION_BACKOFF_S[-1])):
+                    reply = await self._ask(endpoint, _NOTIFICATION, body, NOTIFICATION_TIMEOUT_S)
+                    if isinstance(reply, Reply) and 200 <= reply.status <= 204:
+                        endpoint.error = None
+                        return
+                    self._note(endpoint, reply if isinstance(reply, str) else f"HTTP {reply.status}")
+                    await asyncio.sleep(delay)
+        log.warning("the call stopped ringing before %s took the notification", without_query(endpoint.url))
+
+    async def _ask(self, endpoint: _Endpoint, headers: dict[str, str], body: bytes, timeout: float) -> Reply | str:
+        """Post once and return the reply, or what went wrong."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._post(endpoint.url, headers, body)
+        except (OSError, ValueError) as error:
+            return str(error) or f"no answer within {timeout:g} s"
+
+    def _accept(self, endpoint: _Endpoint) -> None:
+        if not endpoint.valid.is_set():
+            log.info("%s takes incoming calls", without_query(endpoint.url))
+        endpoint.error = None
+        endpoint.valid.set()
+        endpoint.hurry.set()  # a handshake that waits for its next try has nothing to do any more
+
+    def _note(self, endpoint: _Endpoint, error: str) -> None:
+        if error != endpoint.error:  # said once, not every 10 s
+            log.warning("%s: %s", without_query(endpoint.url), error)
+        endpoint.error = error
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False

@@ -1,0 +1,51 @@
+"""Repeatable requests: an SDK that retries gets one answer, and the thing is done once (contract 1.7)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+KEEP_S = 900.0  # seconds an answer is remembered; SDKs retry for a minute or two
+KEEP = 10_000  # answers at most; the oldest go first
+
+T = TypeVar("T")
+
+
+class RepeatMismatch(Exception):
+    """The same Repeatability-Request-ID came with another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Done(Generic[T]):
+    fingerprint: bytes
+    at: float
+    answer: T
+
+
+class Repeats(Generic[T]):
+    """Remembers answers by Repeatability-Request-ID. Only successes: what failed may be tried again."""
+
+    def __init__(self) -> None:
+        self._done: OrderedDict[str, _Done[T]] = OrderedDict()
+
+    def once(self, id: str | None, request: tuple[str, str, bytes], act: Callable[[], T], now: float) -> T:
+        """Return `act()`, or what it returned for the same `id` before.
+
+        `request` is (method, raw path, body): raises `RepeatMismatch` when it is not what `id` stood for.
+        """
+        if id is None:
+            return act()
+        while self._done and (len(self._done) >= KEEP or next(iter(self._done.values())).at < now - KEEP_S):
+            self._done.popitem(last=False)
+        fingerprint = hashlib.sha256(b"\0".join((request[0].encode(), request[1].encode(), request[2]))).digest()
+        done = self._done.get(id[:200])
+        if done is not None:
+            if done.fingerprint != fingerprint:
+                raise RepeatMismatch(f"Repeatability-Request-ID {id[:200]} was used for another request")
+            return done.answer
+        answer = act()
+        self._done[id[:200]] = _Done(fingerprint, now, answer)
+        return answer

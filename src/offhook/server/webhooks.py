@@ -1,0 +1,130 @@
+"""Events on their way to apps: from the glossary's `Event` to the wire's CloudEvent, into the connection's queue.
+
+The one place that knows which codes and messages ACS gives with which event (contract 3.3, recorded 6.3).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from offhook.call import messages as m
+from offhook.call.model import CallData, Connection, EndCause, StreamFailure
+from offhook.server.delivery import Deliverer
+from offhook.server.eventgrid import Endpoints
+from offhook.wire import events, rest
+from offhook.wire.events import ResultInformation
+
+END: Mapping[EndCause, ResultInformation] = {
+    EndCause.HUNG_UP_BY_APP: events.ENDED_BY_APP,
+    EndCause.ENDED_BY_OTHER_APP: events.ENDED_BY_OTHER_APP,
+    EndCause.REMOTE_LEFT: events.ENDED_BY_REMOTE,
+    EndCause.REJECTED: events.ENDED_BY_REMOTE,  # recorded: E6
+    EndCause.FORBIDDEN: ResultInformation(403, 8538, "The callee refused the call. DiagCode: 403#8538.@"),
+    EndCause.DECLINED: ResultInformation(603, 8538, "The callee declined the call. DiagCode: 603#8538.@"),
+    EndCause.BUSY: ResultInformation(486, 8539, "The callee is busy. DiagCode: 486#8539.@"),
+    EndCause.NO_ANSWER: ResultInformation(
+        480, 8587, "The callee did not answer within the ring time. DiagCode: 480#8587.@"
+    ),
+    EndCause.UNREACHABLE: ResultInformation(
+        480, 8541, "Nobody can be reached under this address. DiagCode: 480#8541.@"
+    ),
+    EndCause.CANCELED: ResultInformation(487, 8542, "The call was canceled. DiagCode: 487#8542.@"),
+    EndCause.MEDIA_LOST: ResultInformation(500, 8544, "The audio path to the party was lost. DiagCode: 500#8544.@"),
+}
+
+STREAM: Mapping[StreamFailure, tuple[ResultInformation, str]] = {  # and mediaStreamingStatusDetails (contract 3.2)
+    StreamFailure.UNREACHABLE: (events.STREAM_UNREACHABLE, "initialWebSocketConnectionFailed"),
+    StreamFailure.NO_URL: (events.STREAM_UNREACHABLE, "streamUrlMissing"),
+    StreamFailure.UNAUTHENTICATED: (events.STREAM_UNREACHABLE, "authenticationFailure"),
+    StreamFailure.FORBIDDEN: (events.STREAM_UNREACHABLE, "forbidden"),
+    StreamFailure.INTERRUPTED: (
+        ResultInformation(500, 8603, "Action failed, the media streaming connection was interrupted."),
+        "streamConnectionInterrupted",
+    ),
+    StreamFailure.SHUTDOWN: (
+        ResultInformation(487, 8604, "Action failed, media streaming was canceled."),
+        "serviceShutdown",
+    ),
+}
+
+
+class Webhooks:
+    """The `Notifier` of the server. `wall` gives Unix time in seconds."""
+
+    def __init__(self, deliverer: Deliverer, endpoints: Endpoints, topic: str, wall: Callable[[], float]) -> None:
+        self._deliverer = deliverer
+        self._endpoints = endpoints
+        self._topic = topic
+        self._wall = wall
+
+    def notify(self, call: CallData, connection: Connection, event: m.Event, callback: str | None) -> None:
+        """Queue `event` for the app that holds `connection`; left out if its api-version does not know it."""
+        kind, result, own, context = _describe(event)
+        if not events.is_sent_to(kind, connection.api_version):
+            return
+        body = events.cloud_event(
+            kind,
+            event_id=str(uuid.uuid4()),
+            time=self._wall(),
+            call_connection_id=connection.id,
+            server_call_id=call.server_call_id,
+            correlation_id=call.correlation_id,
+            version=connection.api_version,
+            result=result,
+            operation_context=context,
+            own=own,
+        )
+        last = isinstance(event, m.CallDisconnected)
+        self._deliverer.send(connection.id, callback or connection.callback, body, kind, last)
+
+    def offer(self, call: CallData, to: str, context: str, seconds: float) -> bool:
+        """Send IncomingCall to every Event Grid endpoint; False when none is configured."""
+        if not self._endpoints.status():
+            return False
+        body = events.incoming_call(
+            event_id=str(uuid.uuid4()),
+            time=self._wall(),
+            topic=self._topic,
+            to=to,
+            caller=call.caller,
+            caller_display_name=call.caller_name,
+            server_call_id=call.server_call_id,
+            incoming_call_context=context,
+            correlation_id=call.correlation_id,
+            custom_context=call.custom_context,
+        )
+        self._endpoints.offer(body, seconds)
+        return True
+
+
+def _describe(event: m.Event) -> tuple[str, ResultInformation, dict[str, Any], str | None]:
+    """Return the wire's event kind, result, own data keys and operation context."""
+    match event:
+        case m.CallConnected(context):
+            return "CallConnected", events.SUCCESS, {}, context
+        case m.CallDisconnected(cause, context):
+            return "CallDisconnected", END[cause], {}, context
+        case m.CreateCallFailed(cause, context):
+            return "CreateCallFailed", END[cause], {}, context
+        case m.AnswerFailed(cause, context):
+            return "AnswerFailed", END[cause], {}, context
+        case m.ParticipantsUpdated(participants, sequence):
+            members = [rest.CallParticipant(rest.identifier(p.party), p.muted, p.on_hold) for p in participants]
+            return "ParticipantsUpdated", events.SUCCESS, events.participants_updated(members, sequence), None
+        case m.StreamingStarted(context, again):
+            details = "streamConnectionReestablished" if again else "subscriptionStarted"
+            return _streaming("MediaStreamingStarted", details, events.MEDIA_SUCCESS, context)
+        case m.StreamingStopped(context):
+            return _streaming("MediaStreamingStopped", "subscriptionStopped", events.MEDIA_SUCCESS, context)
+        case m.StreamingFailed(failure, detail, context):
+            result, details = STREAM[failure]
+            result = ResultInformation(result.code, result.sub_code, f"{result.message} Cause: {detail}")
+            return _streaming("MediaStreamingFailed", details, result, context)
+
+
+def _streaming(
+    kind: str, details: str, result: ResultInformation, context: str | None
+) -> tuple[str, ResultInformation, dict[str, Any], str | None]:
+    return kind, result, events.media_streaming_update(kind, details), context

@@ -1,0 +1,198 @@
+"""What an app sends is what is played, in order; and delay does not stick."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from offhook.audio.playout import Playout
+
+RATE = 24_000
+FRAME = 960
+
+
+def counted(frames: int, start: int = 1) -> bytes:
+    """PCM whose samples count up and are never zero, so that any loss, doubling or reordering shows."""
+    samples = np.arange(start, start + frames * FRAME // 2) % 32_000 + 1
+    return samples.astype("<i2").tobytes()
+
+
+def play(playout: Playout, arrivals: Iterable[tuple[float, bytes]], seconds: float) -> list[bytes | None]:
+    """Pull every 20 ms while `arrivals` (time, PCM) come in; return what each tick got."""
+    waiting = deque(sorted(arrivals, key=lambda arrival: arrival[0]))
+    pulled = []
+    for tick in range(round(seconds * 50)):
+        now = tick * 0.020
+        while waiting and waiting[0][0] <= now:
+            at, pcm = waiting.popleft()
+            playout.push(pcm, at)
+        pulled.append(playout.pull(now))
+    return pulled
+
+
+def played(pulled: list[bytes | None]) -> bytes:
+    return b"".join(frame for frame in pulled if frame is not None)
+
+
+def test_gives_nothing_before_anything_came() -> None:
+    assert Playout(RATE).pull(0.0) is None
+
+
+@given(
+    sizes=st.lists(st.integers(1, 5000), min_size=1, max_size=40),
+    gaps=st.lists(st.floats(0, 0.03), min_size=1, max_size=40),
+)
+def test_pushes_of_any_size_come_out_whole_and_in_order(sizes: list[int], gaps: list[float]) -> None:
+    data = counted(-(-sum(sizes) // FRAME) + 1)[: sum(sizes)]
+    arrivals, at, start = [], 0.0, 0
+    for number, size in enumerate(sizes):
+        arrivals.append((at, data[start : start + size]))
+        start += size
+        at += gaps[number % len(gaps)]
+    playout = Playout(RATE)
+    heard = np.frombuffer(played(play(playout, arrivals, at + len(data) / 48_000 + 1)), np.int16)
+    assert heard[heard != 0].tobytes() == data[: len(data) & ~1]
+    assert playout.skipped_frames == 0
+    assert playout.queued_bytes == 0
+
+
+def test_an_odd_byte_waits_for_its_other_half() -> None:
+    playout, data = Playout(RATE), counted(2)
+    playout.push(data[:961], 0.0)
+    assert playout.pull(0.0) == data[:960]
+    playout.push(data[961:], 0.01)
+    assert playout.pull(0.02) == data[960:]
+
+
+def test_a_last_partial_frame_is_padded_after_40_ms() -> None:
+    playout = Playout(RATE)
+    playout.push(counted(1)[:500], 0.0)
+    assert [playout.pull(0.0), playout.pull(0.02)] == [None, None]
+    assert playout.pull(0.04) == counted(1)[:500] + bytes(460)
+    assert playout.padded_frames == 1
+    assert playout.pull(0.06) is None
+
+
+def test_what_comes_in_time_joins_the_partial_frame() -> None:
+    playout, data = Playout(RATE), counted(1)
+    playout.push(data[:500], 0.0)
+    assert playout.pull(0.0) is None
+    playout.push(data[500:], 0.01)
+    assert playout.pull(0.02) == data
+
+
+def test_flush_leaves_nothing_behind() -> None:
+    playout = Playout(RATE)
+    playout.push(counted(100)[:-1], 0.0)
+    playout.pull(0.0)
+    assert playout.flush() == 99 * FRAME - 1
+    assert playout.queued_bytes == 0
+    assert playout.queued_ms == 0
+    assert playout.pull(0.02) is None
+    assert playout.odd_bytes_dropped == 1
+    playout.push(counted(1), 0.03)
+    assert playout.pull(0.04) == counted(1)
+
+
+def test_full_means_the_newest_is_refused_and_counted() -> None:
+    playout, data = Playout(RATE, limit_ms=100), counted(7)
+    assert playout.push(data, 0.0) == 5 * FRAME
+    assert playout.refused_bytes == 2 * FRAME
+    assert playout.push(b"ab", 0.0) == 0
+    assert played([playout.pull(i * 0.02) for i in range(9)]) == data[: 5 * FRAME]
+
+
+def test_memory_is_bounded_by_samples_not_by_messages() -> None:
+    playout = Playout(RATE, limit_ms=1000)
+    for number in range(30_000):
+        playout.push(b"\1\2", number * 1e-5)
+    assert playout.queued_bytes == 48_000
+    assert len(playout._blocks) == 1
+
+
+def test_ten_minutes_at_once_are_taken() -> None:
+    playout = Playout(RATE)
+    piece = bytes(1 << 20)
+    total = 0
+    while total < 28_800_000:
+        total += playout.push(piece[: min(len(piece), 28_800_000 - total)], 0.0)
+    assert playout.queued_ms == 600_000
+    assert playout.push(b"ab", 0.0) == 0
+
+
+# ------------------------------------------------------------------------------------------------ delay must not stick
+
+
+def live(seconds: float, stall_at: float = 0.0, stall: float = 0.0) -> list[tuple[float, bytes]]:
+    """A frame every 20 ms; those of the stall come at its end, at once."""
+    arrivals = []
+    for number in range(round(seconds * 50)):
+        at = number * 0.020 - 0.005
+        held = stall_at <= at < stall_at + stall
+        arrivals.append((stall_at + stall if held else at, counted(1, number * 480)))
+    return arrivals
+
+
+@pytest.mark.parametrize("stall", [0.2, 0.5, 1.0, 2.0])
+def test_a_live_stream_is_back_in_time_a_second_after_a_stall(stall: float) -> None:
+    playout = Playout(RATE)
+    before = after = 0.0
+    arrivals = deque(live(20, stall_at=10, stall=stall))
+    for tick in range(20 * 50):
+        now = tick * 0.020
+        while arrivals and arrivals[0][0] <= now:
+            at, pcm = arrivals.popleft()
+            playout.push(pcm, at)
+        playout.pull(now)
+        if now < 10:
+            before = playout.queued_ms
+        if now >= 10 + stall + 1:
+            after = max(after, playout.queued_ms)
+    assert after <= before + 20
+    assert playout.skipped_frames == round(stall * 50) - 2  # one was being played, one is left
+
+
+def test_silent_frames_are_skipped_first() -> None:
+    playout = Playout(RATE)
+    arrivals = live(20, stall_at=10, stall=0.6)
+    held = [i for i, (at, _) in enumerate(arrivals) if at == 10.6]
+    for i in held[-15:]:
+        arrivals[i] = (10.6, bytes(FRAME))
+    heard = np.frombuffer(played(play(playout, arrivals, 21)), np.int16)
+    assert playout.skipped_frames == 28
+    assert np.count_nonzero(heard) == (1000 - 15 - (28 - 15)) * 480
+
+
+@pytest.mark.parametrize("reply", [1.0, 5.0, 5.2, 60.0])
+@pytest.mark.parametrize("pause", [0.3, 1.0, 1.5, 2.4, 3.0, 6.0])
+def test_replies_sent_at_once_lose_nothing(reply: float, pause: float) -> None:
+    playout = Playout(RATE)
+    arrivals = [(number * (reply + pause), counted(round(reply * 50))) for number in range(3)]
+    assert played(play(playout, arrivals, 3 * (reply + pause) + 1)) == counted(round(reply * 50)) * 3
+    assert playout.skipped_frames == 0
+
+
+@pytest.mark.parametrize("chunk", [0.1, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize("lead", [0.0, 0.1, 0.3, 1.0])
+def test_an_app_that_paces_itself_with_a_lead_loses_nothing(chunk: float, lead: float) -> None:
+    playout, frames = Playout(RATE), round(chunk * 50)
+    arrivals = [(max(0.0, n * chunk - lead), counted(frames, n * frames * 480)) for n in range(round(30 / chunk))]
+    assert played(play(playout, arrivals, 32)) == b"".join(pcm for _, pcm in arrivals)
+    assert playout.skipped_frames == 0
+
+
+def test_two_greetings_at_once_play_one_after_the_other() -> None:
+    playout = Playout(RATE)
+    first, second = counted(50), counted(50, 7)
+    assert played(play(playout, [(0.0, first), (0.0, second)], 3)) == first + second
+
+
+def test_a_callers_file_is_never_skipped() -> None:
+    playout = Playout(RATE, live_trim=False)
+    play(playout, live(20, stall_at=10, stall=1.0), 21)
+    assert playout.skipped_frames == 0
