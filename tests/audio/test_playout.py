@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offhook.audio.playout import Playout
+from offhook.audio.playout import SKIP_AMONG, Playout
 
 RATE = 24_000
 FRAME = 960
@@ -168,6 +168,34 @@ def test_silent_frames_are_skipped_first() -> None:
     assert np.count_nonzero(heard) == (1000 - 15 - (28 - 15)) * 480
 
 
+def test_skipping_in_a_long_queue_keeps_the_rest_in_order() -> None:
+    playout = Playout(RATE)
+    playout.push(counted(3000), 0.0)
+    first = playout.pull(0.0)
+    playout._skip(30)
+    assert playout.skipped_frames == 30
+    assert playout.queued_bytes == (3000 - 1 - 30) * FRAME
+    rest = [playout.pull(0.02 * tick) for tick in range(3000 - 1 - 30)]
+    assert (first or b"") + counted(30, 481) + played(rest) == counted(3000)
+
+
+def test_only_the_next_frames_are_looked_through_for_silence() -> None:
+    playout = Playout(RATE)
+    playout.push(counted(SKIP_AMONG) + bytes(FRAME), 0.0)
+    playout._skip(1)
+    assert played([playout.pull(0.0) for _ in range(SKIP_AMONG)]) == counted(SKIP_AMONG - 1, 481) + bytes(FRAME)
+
+
+def test_ten_minutes_sent_at_once_are_played_to_the_last_sample() -> None:
+    playout, minute = Playout(RATE), counted(50 * 60)
+    for _ in range(10):
+        assert playout.push(minute, 0.0) == len(minute)
+    for _ in range(10):
+        assert b"".join(playout.pull(0.0) or b"" for _ in range(50 * 60)) == minute
+    assert playout.pull(0.0) is None
+    assert (playout.played_frames, playout.skipped_frames, playout.refused_bytes) == (30_000, 0, 0)
+
+
 @pytest.mark.parametrize("reply", [1.0, 5.0, 5.2, 60.0])
 @pytest.mark.parametrize("pause", [0.3, 1.0, 1.5, 2.4, 3.0, 6.0])
 def test_replies_sent_at_once_lose_nothing(reply: float, pause: float) -> None:
@@ -183,6 +211,15 @@ def test_an_app_that_paces_itself_with_a_lead_loses_nothing(chunk: float, lead: 
     playout, frames = Playout(RATE), round(chunk * 50)
     arrivals = [(max(0.0, n * chunk - lead), counted(frames, n * frames * 480)) for n in range(round(30 / chunk))]
     assert played(play(playout, arrivals, 32)) == b"".join(pcm for _, pcm in arrivals)
+    assert playout.skipped_frames == 0
+
+
+@pytest.mark.parametrize("every", [0.005, 0.02, 0.05, 0.1])
+@pytest.mark.parametrize("delta", [0.2, 0.4, 1.0])
+def test_a_reply_that_comes_in_pieces_faster_than_it_plays_loses_nothing(delta: float, every: float) -> None:
+    playout, frames = Playout(RATE), round(delta * 50)
+    arrivals = [(0.11 + n * every, counted(frames, n * frames * 480)) for n in range(round(12 / delta))]
+    assert played(play(playout, arrivals, 14 + every * len(arrivals))) == b"".join(pcm for _, pcm in arrivals)
     assert playout.skipped_frames == 0
 
 

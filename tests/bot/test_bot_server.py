@@ -241,3 +241,32 @@ def test_close_ends_streams_with_1001_and_cancels_handlers_that_do_not_return(mo
             await dial(server.url)
 
     asyncio.run(run())
+
+
+def test_a_socket_whose_other_side_does_not_answer_a_close_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("offhook.bot.server.CLOSE_TIMEOUT_S", 0.0)
+
+    class Deaf(Service):
+        def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+            pass
+
+    async def test(server: Server) -> None:
+        transport, listener = await picows.ws_connect(Deaf, server.url, max_redirects=0)
+        assert isinstance(listener, Deaf)
+        listener.send(METADATA)
+        await transport.wait_disconnected()  # the handler has ended; we never said goodbye
+
+    async def handler(stream: MediaStream) -> None:
+        pass
+
+    with_server(handler, test)
+
+
+def test_a_close_without_a_code_is_answered_with_one() -> None:
+    async def test(server: Server) -> None:
+        service = await dial(server.url)
+        service.send(METADATA)
+        service.send(b"", WSMsgType.CLOSE)
+        assert await service.close_code() == 1000
+
+    with_server(echo, test)

@@ -4,45 +4,41 @@ import asyncio
 import json
 from base64 import b64decode
 from collections.abc import Callable, Coroutine
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from picows import WSTransport
 
-from offhook.bot.stream import INBOX_FRAMES, PIECE, REFUSE_ABOVE, MediaStream, Message, StreamClosed
+from offhook.bot import MediaStream, Message, StreamClosed
+from offhook.bot.stream import INBOX_FRAMES, PIECE, REFUSE_ABOVE
 from offhook.wire.streaming import AudioData, AudioMetadata, DtmfData
 
 METADATA = AudioMetadata(subscription_id="s", encoding="PCM", sample_rate=16_000, channels=1, length=640)
 
 
 class FakeTransport:
-    """Keeps what is sent; `unsent` is what the test says the network has not taken."""
+    """Keeps what is sent; `waiting` is what the test says the network has not taken."""
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
-        self.unsent = 0
+        self.waiting = 0
         self.close_code: int | None = None
         self.gone = asyncio.Event()
-        self.cut = False
-        self.underlying_transport = self
 
-    def get_write_buffer_size(self) -> int:
-        return self.unsent
+    def unsent(self) -> int:
+        return self.waiting
 
-    def send(self, kind: object, message: bytes) -> None:
+    def send(self, message: bytes) -> None:
         self.sent.append(json.loads(message))
 
-    def send_close(self, code: int, reason: str) -> None:
-        self.close_code = int(code)
+    def close(self, code: int, reason: str) -> None:
+        self.close_code = code
+        self.gone.set()
 
-    async def wait_disconnected(self) -> None:
+    async def wait_closed(self) -> None:
         await self.gone.wait()
-
-    def disconnect(self, graceful: bool = True) -> None:
-        self.cut = not graceful
 
     @property
     def pcm(self) -> bytes:
@@ -65,7 +61,7 @@ def with_stream(test: Callable[[MediaStream, FakeTransport], Coroutine[Any, Any,
     async def run() -> None:
         transport = FakeTransport()
         headers = {"x-ms-call-connection-id": "c-1", "x-ms-call-correlation-id": "r-1"}
-        await test(MediaStream(cast(WSTransport, transport), METADATA, headers, "/audio?key=1"), transport)
+        await test(MediaStream(transport, METADATA, headers, "/audio?key=1"), transport)
 
     asyncio.run(run())
 
@@ -193,9 +189,9 @@ def test_send_audio_waits_for_a_slow_network() -> None:
 def test_send_audio_nowait_refuses_only_when_far_too_much_waits() -> None:
     async def test(stream: MediaStream, transport: FakeTransport) -> None:
         stream.pause()
-        transport.unsent = REFUSE_ABOVE
+        transport.waiting = REFUSE_ABOVE
         assert stream.send_audio_nowait(b"ab")
-        transport.unsent += 1
+        transport.waiting += 1
         assert not stream.send_audio_nowait(b"cd")
         assert (transport.pcm, stream.refused) == (b"ab", 1)
 
@@ -246,11 +242,57 @@ def test_a_closed_stream_takes_nothing_more() -> None:
     with_stream(test)
 
 
-def test_close_cuts_a_socket_whose_other_side_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("offhook.bot.stream.CLOSE_TIMEOUT_S", 0.0)
-
+def test_close_tells_the_transport_once_and_waits_for_it() -> None:
     async def test(stream: MediaStream, transport: FakeTransport) -> None:
         await stream.close(1001)
-        assert (transport.close_code, transport.cut, stream.closed) == (1001, True, True)
+        assert (transport.close_code, stream.closed) == (1001, True)
+        transport.close_code = None
+        await stream.close()
+        assert transport.close_code is None
 
     with_stream(test)
+
+
+def test_a_receiver_that_fails_closes_the_stream_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(stream: MediaStream, transport: FakeTransport) -> None:
+        def fails(message: Message) -> None:
+            raise RuntimeError("a fault in the app")
+
+        delivering = asyncio.create_task(stream.deliver(fails))
+        await asyncio.sleep(0)
+        stream.feed(frame(1))
+        await delivering
+        assert transport.close_code == 1011
+
+    with_stream(test)
+    assert "a fault in the app" in caplog.text
+
+
+def test_a_transcription_socket_carries_no_audio() -> None:
+    async def run() -> None:
+        metadata = AudioMetadata(subscription_id="s", encoding="", sample_rate=0, channels=1, length=0)
+        stream = MediaStream(FakeTransport(), metadata)
+        with pytest.raises(ValueError, match="transcription socket"):
+            stream.send_audio_nowait(b"ab")
+        with pytest.raises(ValueError, match="transcription socket"):
+            stream.speaker.say(b"ab")
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/", False),
+        ("/a?offhook-heard=1", True),
+        ("/a?key=x&offhook-heard=1", True),
+        ("/a?offhook-heard=0", False),
+        ("/offhook-heard=1", False),
+        ("/a?x=offhook-heard=1", False),
+    ],
+)
+def test_whether_the_app_asks_for_what_was_heard(path: str, asked: bool) -> None:
+    async def run() -> bool:
+        return MediaStream(FakeTransport(), METADATA, None, path).heard_asked
+
+    assert asyncio.run(run()) is asked

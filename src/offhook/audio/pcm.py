@@ -63,7 +63,7 @@ def tone_level(samples: Samples, hz: float, rate: int) -> float:
     """
     if not len(samples):
         return -np.inf
-    window = np.hanning(len(samples))
+    window = np.hanning(len(samples) + 2)[1:-1]  # without its zeros, so that one sample is enough
     wave = np.exp(-2j * np.pi * hz / rate * np.arange(len(samples)))
     return _decibels(2 * abs(np.dot(samples * window, wave)) / window.sum())
 

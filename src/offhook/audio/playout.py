@@ -19,6 +19,7 @@ PAUSE_S = 2.5  # a still longer gap is a pause: what comes next is a new utteran
 WINDOW_TICKS = 10  # the depth is judged by its lowest point within so many ticks
 TOO_DEEP_MS = 60  # above what the stream had before
 TARGET_MS = 20  # the least that is left when frames are skipped
+SKIP_AMONG = 500  # frames looked at in one go: what is skipped must not hold the tick
 
 
 class Playout:
@@ -156,8 +157,9 @@ class Playout:
         if window.ticks < WINDOW_TICKS:
             return
         window.ticks = 0
-        if window.since != pace.start:  # a new utterance: what it starts with is its own depth
-            window.since, window.usual = pace.start, window.lowest
+        if window.since != pace.start:  # It was still filling up: what it is usually, the next window says.
+            window.since, window.usual = pace.start, self.limit_bytes
+            return
         window.usual = min(window.usual, window.lowest)
         bytes_per_ms = self.frame_bytes / FRAME_MS
         if window.lowest - window.usual > TOO_DEEP_MS * bytes_per_ms and pace.is_live(now):
@@ -165,18 +167,19 @@ class Playout:
             self._skip((window.lowest - target) // self.frame_bytes)
 
     def _skip(self, count: int) -> None:
-        """Remove `count` whole frames: digitally silent ones first, wherever they stand, then the oldest."""
-        size = self.frame_bytes
-        whole = self.queued_bytes // size
-        data = self._take(self.queued_bytes)
-        frames = [data[i * size : (i + 1) * size] for i in range(whole)]
-        silent = [i for i, frame in enumerate(frames) if not any(frame)][:count]
-        loud = [i for i in range(whole) if i not in set(silent)][: count - len(silent)]
-        skipped = {*silent, *loud}
-        kept = b"".join(frame for i, frame in enumerate(frames) if i not in skipped) + data[whole * size :]
-        self._blocks.clear()
-        self._head = 0
-        self._append(memoryview(kept))
+        """Remove `count` of the next `SKIP_AMONG` frames: digitally silent ones first, then the oldest."""
+        size, silence = self.frame_bytes, bytes(self.frame_bytes)
+        whole = min(self.queued_bytes // size, SKIP_AMONG)
+        data = self._take(whole * size)
+        frames = [data[at : at + size] for at in range(0, len(data), size)]
+        silent_first = sorted(range(whole), key=lambda i: frames[i] != silence)
+        skipped = set(silent_first[:count])
+        kept = bytearray().join(frame for i, frame in enumerate(frames) if i not in skipped)
+        if self._head:
+            del self._blocks[0][: self._head]
+            self._head = 0
+        self._blocks.appendleft(kept)
+        self.queued_bytes += len(kept)
         self.skipped_frames += len(skipped)
 
 

@@ -43,11 +43,9 @@ class Resampler:
         self._hop = down * _repeats(self.samples_in // down, up)
         self._made = self._hop * up // down
         self._windows = self.samples_in // self._hop
-        self._matrix = np.zeros((self.memory + self._hop, self._made), np.float32)
-        for output in range(self._made):
-            centre = half + output * down / up  # where this output lies among the window's inputs
-            inputs = np.arange(self.memory + self._hop, dtype=np.float64)
-            self._matrix[:, output] = filter_(inputs - centre)
+        inputs = np.arange(self.memory + self._hop, dtype=np.float64)
+        centres = half + np.arange(self._made) * (down / up)  # where each output lies among the window's inputs
+        self._matrix = filter_(inputs[:, None] - centres).astype(np.float32)
 
     def history(self, rows: int) -> Floats:
         """Return the history of `rows` new rows: silence, (rows, memory)."""

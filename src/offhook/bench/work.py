@@ -8,6 +8,7 @@ import pybase64
 from offhook.audio import pcm
 from offhook.wire import streaming
 
+HOST = "127.0.0.1"
 MASKED_HEADER = 8  # bytes of a WebSocket frame of 126 to 65535 bytes from a client; without its mask key 4
 HEADER = 4
 
@@ -53,10 +54,9 @@ class Trips(msgspec.Struct, frozen=True):
 class Product(msgspec.Struct, frozen=True):
     """What one run of the media worker gave.
 
-    `frames_expected`: 20 ms turns of the measured time × calls, those that the clock left out included;
-    `frames_sent`: the messages that went to the app in that time; `frames_lost`: of all frames the callers said in the
-    whole run, those that they did not hear back, and the turns left out. `underruns`: times that a stream's playout ran
-    dry, in the whole run.
+    In the measured time: `frames_expected`, the 20 ms turns × calls; `frames_left_out`, those of them that the clock
+    jumped over; `frames_sent`, messages to the app. In the whole run: `frames_lost`, what the callers said and did not
+    hear back; `underruns`, times that a stream's playout ran dry.
     """
 
     cpu_ms_per_call_s: float
@@ -66,6 +66,7 @@ class Product(msgspec.Struct, frozen=True):
     rss_kib_per_call: float
     frames_expected: int
     frames_sent: int
+    frames_left_out: int
     frames_lost: int
     underruns: int
 

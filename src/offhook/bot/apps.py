@@ -15,8 +15,9 @@ from typing import IO
 
 import numpy as np
 
-from offhook.bot.server import Handler
-from offhook.bot.stream import MediaStream, Message
+from offhook.bot.connection import Handler
+from offhook.bot.messages import Message
+from offhook.bot.stream import MediaStream
 from offhook.wire.streaming import AudioData
 
 TONE_HZ = 440

@@ -1,8 +1,8 @@
 """One call: every command and report goes through `Call.handle`, which answers with effects.
 
 How a call lives. Somebody calls (a caller's leg, or an app by createCall) and somebody is *invited*. An invitation ends
-in an answer (by a phone's leg, or by an app's connection), or it fails. The call lasts while two members are left,
-where a pending invitation counts as one.
+in an answer (by a phone's leg, or by an app's connection), or it fails. The call lasts while somebody is in it who has
+somebody to talk to, or to wait for: another member, or a pending invitation.
 
 Rules of this file: the only state is `CallData`; states change only through `step` and the tables in `model`; a
 command that does not apply raises `Refused`, a report that does not apply (it was overtaken) is dropped.
@@ -35,8 +35,6 @@ from offhook.call.model import (
     StreamState,
     step,
 )
-
-MAX_INVITATIONS = 100  # targets of one createCall
 
 
 class Refusal(Enum):
@@ -89,7 +87,6 @@ class Call:
 
     def _answer(self, command: m.Answer) -> None:
         self._take(command.invitation)
-        self._answered_by(command.connection.party)
         self.data.connections[command.connection.id] = command.connection
         if not self._connect_inviters():
             self._join_all()
@@ -104,8 +101,8 @@ class Call:
 
     def _hang_up(self, command: m.HangUp) -> None:
         self._leave(self._connection(command.connection), EndCause.HUNG_UP_BY_APP)
-        self._participants_changed()
         self._settle(EndCause.REMOTE_LEFT)
+        self._participants_changed()
 
     def _terminate(self, command: m.Terminate) -> None:
         self._leave(self._connection(command.connection), EndCause.HUNG_UP_BY_APP)
@@ -156,10 +153,9 @@ class Call:
 
     def _leg_answered(self, report: m.LegAnswered) -> None:
         invitation = self._invitation_of(report.leg)
-        if invitation is None or self.data.legs[report.leg].state is not LegState.RINGING:
-            return
+        if invitation is None:
+            return  # It answered twice, or too late.
         self._take(invitation.id)
-        self._answered_by(invitation.to)
         self._effects.append(m.ConnectLeg(report.leg))
         self._connect_inviters()
 
@@ -174,9 +170,9 @@ class Call:
         leg.state = step(LEG, leg.state, LegInput.END)
         if (invitation := self._invitation_of(report.leg)) is not None:
             self._take(invitation.id)
+        self._settle(report.cause)
         if was_connected:
             self._participants_changed()
-        self._settle(report.cause)
 
     def _unreachable(self, report: m.Unreachable) -> None:
         self._give_up(report.invitation, report.cause)
@@ -200,7 +196,7 @@ class Call:
     def _stream_closed(self, report: m.StreamClosed) -> None:
         connection = self._streaming(report.connection, report.epoch)
         stream = connection.stream
-        stream.state = step(STREAM, stream.state, StreamInput.STOP)
+        stream.state = step(STREAM, stream.state, StreamInput.CLOSED)
         self._notify(connection, m.StreamingStopped(stream.operation_context), stream.callback)
 
     # ------------------------------------------------------------------------------------------ invitations
@@ -222,12 +218,6 @@ class Call:
         if leg is not None:
             self._end_leg(self.data.legs[leg], cause)
         self._settle(cause)
-
-    def _answered_by(self, party: str) -> None:
-        """Tell the apps that placed the call who took it; only users are named (recorded 4.1)."""
-        for connection in self.data.connections.values():
-            if connection.created and connection.answered_by is None and party.startswith("8:"):
-                connection.answered_by = party
 
     def _invitation_of(self, leg: str) -> Invitation | None:
         return next((i for i in self.data.invitations.values() if i.leg == leg), None)
@@ -302,13 +292,12 @@ class Call:
         self._notify(connection, m.CallDisconnected(cause, connection.operation_context))
 
     def _settle(self, cause: EndCause) -> None:
-        """End the call when fewer than two members are left."""
-        if self.data.over:
-            return
+        """End the call when nobody is in it, or one member alone who waits for nobody."""
         legs = [leg for leg in self.data.legs.values() if leg.state is not LegState.ENDED]
         members = [leg for leg in legs if self._invitation_of(leg.id) is None]
         alive = [c for c in self.data.connections.values() if c.state is not ConnectionState.DISCONNECTED]
-        if len(members) + len(alive) + len(self.data.invitations) < 2:
+        inside = len(members) + len(alive)
+        if not inside or inside + len(self.data.invitations) < 2:
             self._finish(cause)
 
     def _finish(self, cause: EndCause) -> None:
@@ -333,8 +322,6 @@ class Call:
 
     def _participants_changed(self) -> None:
         participants = self.participants()
-        if len(participants) < 2:
-            return  # The call is about to end; ACS sends no list of one.
         for connection in self.data.connections.values():
             if connection.state is ConnectionState.CONNECTED:
                 connection.sequence += 1

@@ -49,6 +49,7 @@ class StreamInput(Enum):
     REOPENED = "reopened"
     FAILED = "failed"
     STOP = "stop"
+    CLOSED = "closed"  # by the app
 
 
 _L, _LI = LegState, LegInput
@@ -75,10 +76,12 @@ STREAM: dict[tuple[StreamState, StreamInput], StreamState] = {
     (_S.OPENING, _SI.OPENED): _S.ACTIVE,
     (_S.OPENING, _SI.FAILED): _S.INACTIVE,
     (_S.OPENING, _SI.STOP): _S.INACTIVE,
+    (_S.OPENING, _SI.CLOSED): _S.INACTIVE,
     (_S.ACTIVE, _SI.START): _S.ACTIVE,
     (_S.ACTIVE, _SI.REOPENED): _S.ACTIVE,
     (_S.ACTIVE, _SI.FAILED): _S.INACTIVE,
     (_S.ACTIVE, _SI.STOP): _S.INACTIVE,
+    (_S.ACTIVE, _SI.CLOSED): _S.INACTIVE,
 }
 
 State = TypeVar("State", bound=Enum)
@@ -106,7 +109,7 @@ class EndCause(Enum):
     """Why a connection, a leg or an invitation came to its end."""
 
     HUNG_UP_BY_APP = "hung up by this app"
-    ENDED_BY_OTHER_APP = "ended by another app"
+    ENDED_BY_OTHER_APP = "ended by an app"
     REMOTE_LEFT = "the other side hung up"
     REJECTED = "rejected by the called app"
     FORBIDDEN = "refused by the called app"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,14 @@ import numpy.typing as npt
 import soundfile
 
 from offhook.audio.resample import convert
+from offhook.bot import Handler, apps, serve
+from offhook.call.model import EndCause
 from offhook.cli.where import Where
 from offhook.testing.caller import CallerError, Party
 
 FILE_LIMIT_S = 600  # seconds of a sound file: as much as the server holds
 RING_S = 190  # longer than any ring time-out of the server
+FAREWELL_S = 5.0  # for the server to confirm a hang-up
 TAIL_S = 1.0  # listen so long after the last word, for the end of an answer
 
 Samples = npt.NDArray[np.int16]
@@ -86,6 +91,7 @@ async def call(where: Callable[[], Where], to: str, from_: str, script: Script, 
         if party.connected:
             await _converse(party, script, audio, as_json)
             await party.hang_up()
+            await party.wait_for("ended", timeout=FAREWELL_S)
         await party.close()
     _report(party, script, as_json)
     return 0 if party.connected_at is not None else 1
@@ -157,50 +163,41 @@ def _report(party: Party, script: Script, as_json: bool, since: int = 0) -> None
         "seconds": round(party.frames_heard / 50, 2),
         "first_audio_ms": party.first_audio_ms,
     }
+    for error in party.errors:
+        print(f"offhook: the server refused something: {error}", file=sys.stderr)
     if as_json:
         print(json.dumps(result), flush=True)
         return
     reason = next((s.reason for s in reversed(states) if s.reason), "hung up")
     first = "no audio heard" if party.first_audio_ms is None else f"first audio after {party.first_audio_ms:.0f} ms"
+    if reason == EndCause.UNREACHABLE.value:
+        reason += ": no phone waits under that address, and no app is told of it (offhook serve --incoming URL)"
     verb = "answered" if result["answered"] else "not answered"
     print(f"{verb}; {reason}; {result['seconds']} s heard, {first}", flush=True)
 
 
-# ------------------------------------------------------------------------------------------------ bot, keys
+# ------------------------------------------------------------------------------------------------ bot
 
 
-async def bot(kind: str, host: str, port: int, out: Path) -> int:
+class BotKind(StrEnum):
+    """The reference apps."""
+
+    echo = "echo"
+    tone = "tone"
+    record = "record"
+
+
+async def bot(kind: BotKind, host: str, port: int, out: Path) -> int:
     """Run a reference app until it is interrupted."""
-    from offhook.bot import apps, serve
-
-    handlers = {"echo": lambda: apps.echo, "tone": lambda: apps.tone, "record": lambda: apps.record(out)}
-    if kind not in handlers:
-        raise ValueError(f"{kind}: echo, tone or record")
-    server = await serve(handlers[kind](), host, port)
+    handlers: dict[BotKind, Handler] = {
+        BotKind.echo: apps.echo,
+        BotKind.tone: apps.tone,
+        BotKind.record: apps.record(out),
+    }
+    server = await serve(handlers[kind], host, port)
     print(json.dumps({"ready": True, "port": server.port}), flush=True)
     try:
         await asyncio.Event().wait()
     finally:
         await server.close()
     return 0
-
-
-def connection_string(url: str, key: str) -> str:
-    """Return the form that Azure's portal shows and every SDK takes."""
-    return f"endpoint={url}/;accesskey={key}"
-
-
-def connection_strings(url: str, key: str, data_dir: Path) -> dict[str, str]:
-    """Return the connection string for each SDK; see contract 1.4 for why they differ."""
-    told = json.loads((data_dir / "server.json").read_bytes()) if (data_dir / "server.json").is_file() else {}
-    host = url.split("//", 1)[1].rsplit(":", 1)[0]
-    strings = {}
-    if told.get("https") is not None or url.startswith("https"):
-        secure = url if url.startswith("https") else f"https://{host}:{told['https']}"
-        strings["https"] = connection_string(secure, key)
-    if told.get("http") is not None or url.startswith("http:"):
-        plain = url if url.startswith("http:") else f"http://{host}:{told['http']}"
-        strings["python-http"] = f"endpoint=http://{plain};accesskey={key}"  # its parser drops one scheme
-        strings["dotnet-http"] = connection_string(plain, key)
-        strings["js-http"] = connection_string(plain, key) + "   with {allowInsecureConnection: true}"
-    return strings

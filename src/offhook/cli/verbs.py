@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import shlex
@@ -10,13 +11,14 @@ import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from offhook import __version__
 from offhook.cli import calling
-from offhook.cli.where import NoServer, find
+from offhook.cli.bench import bench
+from offhook.cli.where import NoServer, Where, find
 from offhook.server import tls
 from offhook.server.app import Server
 from offhook.server.config import ConfigError, Settings
@@ -27,6 +29,7 @@ app = typer.Typer(
     help="Call audio streaming on your own machine, for code written with the Azure Communication Services SDKs.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
@@ -36,7 +39,7 @@ DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Data dir
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
 
 
-def _fail(message: object) -> None:
+def _fail(message: object) -> NoReturn:
     print(f"offhook: {message}", file=sys.stderr)
     raise typer.Exit(2)
 
@@ -66,8 +69,8 @@ def _offhook(version: Annotated[bool, typer.Option("--version", help="Print the 
 def serve(
     config: Annotated[Path | None, typer.Option(help="TOML file; see docs/configuration.md.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; loopback means development.")] = None,
-    http: Annotated[int | None, typer.Option(help="Port for http (default 7080; 0: a free one).")] = None,
-    https: Annotated[int | None, typer.Option(help="Port for https (default 7443; 0: a free one).")] = None,
+    http: Annotated[str | None, typer.Option(help="Port for http (default 7080; 0: a free one; off).")] = None,
+    https: Annotated[str | None, typer.Option(help="Port for https (default 7443; 0: a free one; off).")] = None,
     name: Annotated[list[str] | None, typer.Option(help="One more DNS name or address in the certificate.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain to serve, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
@@ -75,7 +78,7 @@ def serve(
     key: Annotated[list[str] | None, typer.Option(help="Access key, base64; give two to rotate.")] = None,
     incoming: Annotated[list[str] | None, typer.Option(help="Event Grid endpoint for IncomingCall.")] = None,
     data_dir: DataDirOption = None,
-    workers: Annotated[int | None, typer.Option(help="Media worker processes; 0: in this process.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Media worker processes; only 0 (in this process) yet.")] = None,
     allow_private: Annotated[list[str] | None, typer.Option(help="CIDR that production may dial.")] = None,
 ) -> None:
     """Run the server until it is told to stop."""
@@ -94,6 +97,7 @@ def serve(
         "allow_private": allow_private,
     }
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("picows").setLevel(logging.WARNING)  # it tells of every connection
     try:
         settings = Settings.load(config, **{k: v for k, v in given.items() if v is not None and v != []})
     except ConfigError as error:
@@ -121,8 +125,8 @@ def _welcome(server: Server) -> str:
     lines = [f"Offhook {__version__}, {settings.profile} profile (bound to {settings.host})"]
     if settings.profile == "development":
         lines += [
-            f"  connection string  {calling.connection_string(server.url, server.keys[0])}",
-            "  other SDKs         offhook keys        trust our certificate    offhook env",
+            f"  connection string  endpoint={server.url}/;accesskey={server.keys[0]}",
+            '  for an SDK         eval "$(offhook env)"      other forms: offhook keys',
             "  place a call       offhook call +15550199",
         ]
         if not settings.incoming:
@@ -179,7 +183,7 @@ def phone(
 
 @app.command()
 def bot(
-    kind: Annotated[str, typer.Argument(help="echo, tone or record.")],
+    kind: Annotated[calling.BotKind, typer.Argument(help="Which one.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = 0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     out: Annotated[Path, typer.Option(help="Folder for what `record` writes.")] = Path("."),
@@ -199,13 +203,14 @@ def keys(
     data_dir: DataDirOption = None,
 ) -> None:
     """Print connection strings in the form that each SDK takes."""
-    where = _find(server, key, data_dir)
-    strings = calling.connection_strings(where.url, where.key, data_dir or Settings.load().data_dir)
+    strings = _find(server, key, data_dir).connection_strings()
     if json_:
         print(json.dumps(strings))
         return
     for label, text in strings.items():
         print(f"{label:<12}{text}")
+    if "js-http" in strings:
+        print("# js-http needs the client option allowInsecureConnection: true")
 
 
 @app.command()
@@ -213,22 +218,27 @@ def env(
     json_: JsonOption = False,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Print the exports that make each SDK trust our certificate, without losing the public roots."""
+    """Print the exports that point an SDK here: trust, without losing the public roots, and the connection string."""
     settings = Settings.load(**({"data_dir": data_dir} if data_dir else {}))
     made = tls.ensure(settings.data_dir, settings.names)
     variables = {
         "REQUESTS_CA_BUNDLE": str(made.bundle),  # Python, sync client
         "SSL_CERT_FILE": str(made.bundle),  # Python, aio client; anything on OpenSSL
-        "NODE_EXTRA_CA_CERTS": str(made.ca),  # JavaScript: added to Node's own roots
+        "NODE_EXTRA_CA_CERTS": str(made.ca),  # JavaScript: on top of the roots that Node brings
     }
+    with contextlib.suppress(NoServer):
+        strings = find(None, None, settings.data_dir).connection_strings()
+        variables["ACS_CONNECTION_STRING"] = strings.get("https") or strings["python-http"]
     if json_:
         print(json.dumps(variables))
         return
     for variable, value in variables.items():
         print(f"export {variable}={shlex.quote(value)}")
+    ca = shlex.quote(str(made.ca))
+    print(f"# .NET on Linux reads SSL_CERT_FILE. Java: keytool -importcert -alias offhook -file {ca}")
 
 
-def _find(server: str | None, key: str | None, data_dir: Path | None) -> Any:
+def _find(server: str | None, key: str | None, data_dir: Path | None) -> Where:
     try:
         return find(server, key, data_dir)
     except (NoServer, ConfigError) as error:
@@ -250,3 +260,6 @@ def demo(
     except ModuleNotFoundError as error:
         _fail(f"{error.name} is missing; the demo needs: pip install 'offhook[demo]'")
     _run(showing.demo(out, json_, play))
+
+
+app.command()(bench)

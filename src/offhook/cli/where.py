@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +20,36 @@ class NoServer(Exception):
 
 @dataclass(frozen=True)
 class Where:
-    """A server: base URL, access key, and the CA that its certificate is trusted by."""
+    """A server: its base URLs (one may be off), an access key, and the CA that its certificate is trusted by."""
 
-    url: str
+    https: str | None
+    http: str | None
     key: str
-    ca: Path | None = None
+    ca: Path
+
+    @property
+    def url(self) -> str:
+        """The one to use from this machine."""
+        url = self.http or self.https
+        assert url is not None
+        return url
 
     def caller(self) -> Caller:
         """Return a client of its caller API."""
         return Caller(self.url, self.key, self.trust())
 
     def trust(self) -> ssl.SSLContext:
-        return tls.client_context([self.ca] if self.ca is not None and self.ca.is_file() else [])
+        return tls.client_context([self.ca] if self.ca.is_file() else [])
+
+    def connection_strings(self) -> dict[str, str]:
+        """Return the connection string for each SDK; docs/wire.md says why they differ."""
+        strings = {}
+        if self.https is not None:
+            strings["https"] = f"endpoint={self.https}/;accesskey={self.key}"
+        if self.http is not None:
+            strings["python-http"] = f"endpoint=http://{self.http};accesskey={self.key}"  # its parser drops one scheme
+            strings["dotnet-http"] = strings["js-http"] = f"endpoint={self.http}/;accesskey={self.key}"
+        return strings
 
 
 def find(server: str | None, key: str | None, data_dir: Path | None) -> Where:
@@ -38,14 +57,33 @@ def find(server: str | None, key: str | None, data_dir: Path | None) -> Where:
     directory = data_dir or Settings.load().data_dir
     ca = directory / "ca.pem"
     if server is not None:
-        return Where(server, key or DEVELOPMENT_KEY, ca)
-    path = directory / SERVER_FILE
+        url = server.rstrip("/")
+        https, http = (url, None) if url.startswith("https:") else (None, url)
+        return Where(https, http, key or DEVELOPMENT_KEY, ca)
     try:
-        told = json.loads(path.read_bytes())
+        told = json.loads((directory / SERVER_FILE).read_bytes())
     except FileNotFoundError:
-        raise NoServer(
-            f"no server is running with the data directory {directory}: start one with `offhook serve`, "
-            "or name one with --server URL --key BASE64"
-        ) from None
-    url = f"http://127.0.0.1:{told['http']}" if told["http"] is not None else told["url"]
-    return Where(url, key or told["key"], Path(told["ca"]))
+        raise NoServer(_nobody(directory)) from None
+    if not _runs(told["pid"]):
+        raise NoServer(_nobody(directory))
+    return Where(told["https"], told["http"], key or told["key"], Path(told["ca"]))
+
+
+def _nobody(directory: Path) -> str:
+    return (
+        f"no server is running with the data directory {directory}: start one with `offhook serve`, "
+        "or name one with --server URL --key BASE64"
+    )
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process of this number exists: a server that was killed leaves its file behind."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

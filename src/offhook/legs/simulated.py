@@ -5,7 +5,7 @@ The client sends PCM ahead in pieces of any size and the worker's clock consumes
 forms are in docs/caller-api.md and in `Said` and `Told` below.
 
 Bounds: `Playout` holds 10 minutes of the client's audio (more is refused and counted); a client that does not read
-loses frames (`lost_frames`) rather than filling our memory; a message is at most 1 MiB; unread marks: `MARKS`.
+loses frames (`lost_frames`) rather than filling our memory; a message is at most 1 MiB; marks not reached: `MARKS`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import msgspec
 import picows
 
 from offhook.audio.playout import Playout
-from offhook.media.dial import MESSAGE_LIMIT
+from offhook.media.dial import CLOSE_TIMEOUT_S, MESSAGE_LIMIT
 from offhook.media.link import (
     ConnectLeg,
     EndLeg,
@@ -41,11 +41,11 @@ DECLINES = frozenset({"busy", "declined", "no-answer"})
 
 
 class Said(msgspec.Struct, frozen=True):
-    """A text message from the client. `kind`: dtmf, mark, flush, answer, decline, hangUp."""
+    """A text message from the client, in one WebSocket frame. `kind`: dtmf, mark, flush, answer, decline, hangUp."""
 
     kind: str
     tones: str = ""  # dtmf: any of 0-9 * # A-D
-    name: str = ""  # mark: comes back as {"kind":"mark"} once all audio sent before it was played
+    name: str = ""  # mark: comes back as {"kind":"mark"} once all audio sent before it was played, or flushed
     reason: str = "declined"  # decline: busy, declined, no-answer
 
 
@@ -74,6 +74,7 @@ class SimulatedLeg:
 
     def __init__(self, order: ExpectLeg, worker: MediaWorker) -> None:
         self.id = order.leg
+        self.token = order.token
         self.rate = order.rate
         self.is_phone = order.call is None
         self.call = order.call
@@ -81,6 +82,7 @@ class SimulatedLeg:
         self._loop = asyncio.get_running_loop()
         self._row: Row | None = None
         self._socket: PartySocket | None = None
+        self._over = False  # for good: a phone that only left a call is not
         self.playout = Playout(order.rate, live_trim=False)
         self._pushed = 0  # bytes taken in
         self._marks: deque[tuple[int, str]] = deque()  # (bytes to be played first, name)
@@ -120,27 +122,30 @@ class SimulatedLeg:
 
     def on_audio(self, data: memoryview) -> None:
         """Take PCM of any size; an unfinished sample waits for its other byte."""
-        if self._row is not None or not self.is_phone:  # A phone that is not in a call speaks to nobody.
+        if self._row is not None or not (self.is_phone or self._over):  # A phone that waits speaks to nobody.
             self._pushed += self.playout.push(data, self._loop.time())
 
     def on_text(self, data: memoryview) -> None:
-        """Act on a text message; answer `error` to one that is not understood."""
+        """Act on a text message; answer `error` to one that makes no sense, ignore one that was overtaken."""
+        if self._over:
+            return
         try:
             said = _decoder.decode(data)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeError) as error:
             self.tell(Told("error", reason=f"not understood: {error}"))
             return
         match said.kind:
             case "dtmf" if said.tones and len(said.tones) <= 100 and set(said.tones.upper()) <= TONES:
-                if self._row is not None and self.call is not None:
-                    self._worker.pressed(self.call, self.id, said.tones.upper())
+                if self._row is not None:
+                    self._worker.pressed(self._row.call, self.id, said.tones.upper())
             case "mark" if len(self._marks) < MARKS and len(said.name) <= 100:
                 self._marks.append((self._pushed, said.name))
             case "flush":
-                self._pushed -= self.playout.flush()
-            case "answer" if self.is_phone and self.call is not None and self._row is None:
-                self._worker.tell(PhoneAnswered(self.id))
-            case "decline" if self.is_phone and self.call is not None and said.reason in DECLINES:
+                self.playout.flush()
+            case "answer" if self.is_phone:
+                if self.call is not None and self._row is None:
+                    self._worker.tell(PhoneAnswered(self.id))
+            case "decline" if self.is_phone and self._row is None and said.reason in DECLINES:
                 self._leave_call(said.reason)
             case "hangUp":
                 self._leave_call("hung up")
@@ -150,8 +155,10 @@ class SimulatedLeg:
     def on_closed(self) -> None:
         """The client's socket is gone: so is the party."""
         self._socket = None
-        self._leave_mix()
-        self._worker.tell(LegGone(self.id, "hung up"))
+        if not self._over:
+            self._over = True
+            self._leave_mix()
+            self._worker.tell(LegGone(self.id, "hung up"))
 
     def tell(self, told: Told) -> None:
         if self._socket is not None:
@@ -160,10 +167,12 @@ class SimulatedLeg:
     # ------------------------------------------------------------------------------------------ orders
 
     def ring(self, call: str, caller: str, to: str) -> None:
+        """A call for this phone: `caller` and `to` are raw ids."""
         self.call = call
         self.tell(Told("ringing", caller=caller, to=to))
 
     def connect(self, call: str, party: str) -> None:
+        """Join the mix of `call` as `party`; what the client has sent ahead is played from now on."""
         if self._socket is None or self._row is not None:
             return
         self.call = call
@@ -174,20 +183,22 @@ class SimulatedLeg:
         self._worker.clock.wake()
         self._worker.tell(LegJoined(self.id))
 
-    def end(self, reason: str) -> None:
-        """The call is over for this party; a phone then waits for the next one."""
+    def end(self, reason: str, stays: bool = True) -> None:
+        """The call is over for this party; a phone that `stays` then waits for the next one."""
         self._leave_mix()
+        self.call = None
         self.tell(Told("ended", reason=reason))
-        if self.is_phone:
-            self.call = None
+        if self.is_phone and stays:
             self.tell(Told("waiting"))
-        elif self._socket is not None:
+            return
+        self._over = True
+        if self._socket is not None:
             self._socket.close()
 
     def _leave_call(self, reason: str) -> None:
-        self._leave_mix()
-        self._worker.tell(LegGone(self.id, reason, stays=self.is_phone))
-        self.end(reason)
+        if self.call is not None:  # Else the call was over before the client knew.
+            self._worker.tell(LegGone(self.id, reason, stays=self.is_phone))
+            self.end(reason)
 
     def _leave_mix(self) -> None:
         if self._row is not None:
@@ -205,7 +216,8 @@ class SimulatedLegs:
         self._worker = worker
         self._loop = asyncio.get_running_loop()
         self._legs: dict[str, SimulatedLeg] = {}
-        self._expected: dict[str, tuple[SimulatedLeg, asyncio.TimerHandle]] = {}
+        self._expected: dict[str, tuple[SimulatedLeg, asyncio.TimerHandle]] = {}  # by token
+        self._sockets: set[_PartySocket] = set()
         self._server: asyncio.Server | None = None
         worker.register(self._handlers())
 
@@ -218,7 +230,7 @@ class SimulatedLegs:
         }
 
     async def listen(self, host: str, port: int = 0) -> int:
-        """Accept audio sockets on `host`; return the port."""
+        """Accept audio sockets on `host`; return the port. Raises OSError when it cannot."""
         self._server = await picows.ws_create_server(
             self._accept, host, port, max_frame_size=MESSAGE_LIMIT, enable_auto_ping=True
         )
@@ -226,33 +238,38 @@ class SimulatedLegs:
         return bound
 
     async def close(self) -> None:
-        """Close the port and every socket."""
+        """Close the port and every socket, and wait for them to be gone: 2 s at most."""
         for _, timer in self._expected.values():
             timer.cancel()
+        self._expected.clear()
         if self._server is not None:
             self._server.close()
-        for leg in list(self._legs.values()):
-            leg.end("the server stops")
-            if leg._socket is not None:
-                leg._socket.close()
+        for leg in self._legs.values():
+            leg.end("the server stops", stays=False)
+        self._legs.clear()
+        await asyncio.gather(*(socket.wait_closed() for socket in self._sockets))
 
     def attach(self, token: str, socket: PartySocket) -> SimulatedLeg | None:
         """Give the socket to the leg that expects `token`, once; None when nobody does."""
-        leg = self.claim(token)
+        leg = self._claim(token)
         if leg is not None:
             leg.attach(socket)
         return leg
 
-    def claim(self, token: str) -> SimulatedLeg | None:
-        expected = self._expected.pop(token, None)
-        if expected is None:
-            return None
-        leg, timer = expected
-        timer.cancel()
-        return leg
+    def on_open(self, socket: _PartySocket) -> None:
+        """A client's socket is open."""
+        self._sockets.add(socket)
 
-    def forget(self, leg: str) -> None:
+    def on_closed(self, socket: _PartySocket, leg: str) -> None:
+        """The client's socket of `leg` is gone."""
+        self._sockets.discard(socket)
         self._legs.pop(leg, None)
+
+    def _claim(self, token: str) -> SimulatedLeg | None:
+        leg, timer = self._expected.pop(token, (None, None))
+        if timer is not None:
+            timer.cancel()
+        return leg
 
     def _expect(self, order: ExpectLeg) -> None:
         leg = SimulatedLeg(order, self._worker)
@@ -262,16 +279,17 @@ class SimulatedLegs:
 
     def _expire(self, token: str) -> None:
         leg, _ = self._expected.pop(token)
-        self.forget(leg.id)
+        del self._legs[leg.id]
         self._worker.tell(LegGone(leg.id, "its audio socket was not opened in time"))
 
     def _end(self, order: EndLeg) -> None:
         leg = self._legs.get(order.leg)
-        if leg is None:
+        if leg is None or leg.call is None:  # It left before control knew.
             return
         leg.end(order.reason)
         if not leg.is_phone:
-            self.forget(leg.id)
+            del self._legs[leg.id]
+            self._claim(leg.token)  # Its client may still come: too late.
 
     def _with(self, id: str, act: Callable[[SimulatedLeg], None]) -> None:
         if (leg := self._legs.get(id)) is not None:
@@ -279,35 +297,42 @@ class SimulatedLegs:
 
     def _accept(self, request: picows.WSUpgradeRequest) -> picows.WSListener | None:
         path = request.path.decode("ascii", "replace")
-        leg = self.claim(path.removeprefix(PATH)) if path.startswith(PATH) else None
-        return None if leg is None else _PartyListener(leg, self)
+        leg = self._claim(path.removeprefix(PATH)) if path.startswith(PATH) else None
+        return None if leg is None else _PartySocket(leg, self)
 
 
-class _PartyListener(picows.WSListener):
-    """Passes a client socket's frames on to its leg."""
+class _PartySocket(picows.WSListener):
+    """A client's socket: passes what comes on to its leg. The instance is a `PartySocket`."""
 
     def __init__(self, leg: SimulatedLeg, legs: SimulatedLegs) -> None:
         self._leg = leg
         self._legs = legs
+        self._in_text = False  # the message under way is a text
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         self._transport = transport
         transport.underlying_transport.set_write_buffer_limits(high=1 << 18)
+        self._legs.on_open(self)
         self._leg.attach(self)
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         match frame.msg_type:
-            case picows.WSMsgType.BINARY | picows.WSMsgType.CONTINUATION:
+            case picows.WSMsgType.BINARY:
+                self._in_text = False
                 self._leg.on_audio(frame.get_payload_as_memoryview())
             case picows.WSMsgType.TEXT:
+                self._in_text = True
                 self._leg.on_text(frame.get_payload_as_memoryview())
+            case picows.WSMsgType.CONTINUATION if not self._in_text:
+                self._leg.on_audio(frame.get_payload_as_memoryview())
             case picows.WSMsgType.CLOSE:
-                transport.send_close(frame.get_close_code())
+                if not transport.is_close_frame_sent:
+                    transport.send_close(picows.WSCloseCode.OK)
                 transport.disconnect()
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
         self._leg.on_closed()
-        self._legs.forget(self._leg.id)
+        self._legs.on_closed(self, self._leg.id)
 
     def pause_writing(self) -> None:
         self._leg.writable = False
@@ -322,8 +347,12 @@ class _PartyListener(picows.WSListener):
         self._transport.send(picows.WSMsgType.BINARY, data)
 
     def close(self) -> None:
+        """Send the close frame; the client answers it within 2 s, or is cut off."""
         self._transport.send_close(picows.WSCloseCode.OK)
-        self._transport.disconnect()
+        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.disconnect, False)
+
+    async def wait_closed(self) -> None:
+        await self._transport.wait_disconnected()
 
 
 _encoder = msgspec.json.Encoder()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from math import ceil
 
 import numpy as np
 
@@ -32,11 +33,13 @@ class Lateness:
 
 
 class Clock:
-    """Calls `tick(slot, due)` for slot 0, 1, 2 … in turn, every slot once in 20 ms, at `due` in loop time.
+    """Calls `tick(slot, due)` for each of `slots` slots in turn, every slot once in 20 ms, at `due` in loop time.
 
-    Deadlines are absolute, so lateness does not add up. A clock that was held up catches up tick by tick, up to
-    `CATCH_UP` of them; after a longer stop it jumps ahead by whole ticks, counted in `jumped`. While `busy()` is False
-    it sleeps, and `wake` starts it again.
+    Step n is due at n × 20 ms / slots of loop time and belongs to slot n mod slots: deadlines are absolute, so lateness
+    does not add up, and a call's timestamps are whole ticks apart. A clock that was held up catches up tick by tick, up
+    to `CATCH_UP` of them; after a longer stop it jumps ahead by whole ticks, counted in `jumped`. While `busy()` is
+    False it sleeps, and `wake` starts it again. A tick that raises goes to the loop's exception handler; the clock
+    goes on.
     """
 
     def __init__(self, tick: Callable[[int, float], None], slots: int, busy: Callable[[], bool]) -> None:
@@ -45,25 +48,24 @@ class Clock:
         self._slots = slots
         self._busy = busy
         self._timer: asyncio.TimerHandle | None = None
-        self._start = 0.0  # when step 0 was due
-        self._step = 0
+        self._step = 0  # the next one
         self.jumped = 0  # ticks left out
         self.lateness = Lateness()
 
     def wake(self) -> None:
         """Start ticking if the clock sleeps."""
         if self._timer is None:
-            self._start = self._loop.time()
-            self._step = 0
+            self._step = ceil(self._loop.time() * self._slots / TICK_S)
             self._timer = self._loop.call_at(self._due(), self._run)
 
     def stop(self) -> None:
+        """Sleep until `wake`."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _due(self) -> float:
-        return self._start + self._step * TICK_S / self._slots
+        return self._step * TICK_S / self._slots
 
     def _run(self) -> None:
         if not self._busy():

@@ -127,7 +127,7 @@ async def resolve(host: str, port: int, policy: AddressPolicy) -> list[tuple[soc
 
 def _refused(host: str, refusals: dict[str, str]) -> Refused:
     reasons = ", ".join(f"{address} is {reason}" for address, reason in refusals.items())
-    return Refused(f"{host} is refused: {reasons} (allow_private lists networks to open)")
+    return Refused(f"{host} is refused: {reasons} (--allow-private opens a network)")
 
 
 def check(address: str, policy: AddressPolicy) -> None:

@@ -108,8 +108,8 @@ class LegJoined(Tiding, frozen=True):
 
 
 class LegGone(Tiding, frozen=True):
-    """The leg's party hung up, declined (`reason`: busy, declined, no-answer), or was lost. `stays`: a phone that
-    declined goes on waiting for the next call."""
+    """The leg's party hung up, declined (`reason`: busy, declined, no-answer), or was lost; not told of a leg that
+    `EndLeg` ended first. `stays`: a phone that left its call goes on waiting for the next one."""
 
     leg: str
     reason: str

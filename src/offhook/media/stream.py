@@ -2,14 +2,14 @@
 
 It dials, sends AudioMetadata first on every connection, passes the plane's messages on, takes the app's audio into its
 `Playout`, and dials again when the socket is lost. Bounds: at most `QUEUE` messages (1 s) wait for a slow or lost
-socket, the oldest are dropped and counted; the kernel holds about a quarter of a second more (`dial.SEND_BUFFER`).
+socket, the oldest are dropped and counted; the socket itself holds less than half a second more (`dial.SEND_BUFFER`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from offhook.audio import pcm
 from offhook.audio.playout import Playout
@@ -19,9 +19,9 @@ from offhook.media.plane import Plane, Row
 from offhook.wire import streaming
 
 QUEUE = 50  # messages: 1 s of a mixed stream
-OPENING_TRIES = (0.0, 1.0, 3.0)  # seconds from the first try (ACS's own are unknown: contract 7.3)
-REOPENING_TRIES = (0.0, 0.5, 1.5, 3.5, 7.0, 15.0)  # at once, then five within 15 s
-SHORT_LIVED_S = 5.0  # a socket that lasted less does not earn a fresh set of tries
+OPENING_TRIES = (0.0, 1.0, 3.0)  # seconds from the start (ACS's own are unknown: contract 7.3)
+REOPENING_TRIES = (0.0, 0.5, 1.5, 3.5, 7.0, 15.0)  # seconds from the loss: at once, then five within 15 s
+SHORT_LIVED_S = 5.0  # a reopened socket that lasted less earns no new tries: what is left of the old ones is used
 
 
 class MediaStream:
@@ -81,6 +81,8 @@ class MediaStream:
             case streaming.StopAudio():
                 self.stops += 1
                 self.playout.flush()
+            case streaming.Mark():
+                self._odd("mark", "the app sent a mark, of the preview versions; marks are not answered")
             case streaming.Ignored(cause=cause):
                 self._odd(cause, "the app sent a message that is ignored; see docs/wire.md for the forms that are read")
 
@@ -97,7 +99,7 @@ class MediaStream:
             self._odd("playout full", "more than 10 minutes of audio wait to be played; what comes now is refused")
 
     def on_too_large(self, size: int) -> None:
-        self._odd("too large", f"a message of {size} bytes; at most 1 MiB is read")
+        self._odd("too large", f"a message of at least {size} bytes; at most 1 MiB is read")
 
     def on_writable(self, writable: bool) -> None:
         self._writable = writable
@@ -123,21 +125,28 @@ class MediaStream:
         self._task = self._loop.create_task(self._run())
 
     def close(self) -> None:
-        """Leave the plane, send what is queued if the socket takes it, close with 1000."""
+        """Leave the plane; send the app what is queued and close the socket with 1000 (`gone` waits for that)."""
         if self._task is not None:
             self._task.cancel()
-        socket, self._socket, self._writable = self._socket, None, False
-        if socket is not None:
-            socket.close(1000)
+        if self._socket is not None:
+            while self._queue:
+                self._socket.send(self._queue.popleft())
+                self.sent += 1
+            self._socket.close(1000)
+        self._writable = False
         self._end()
 
+    async def gone(self) -> None:
+        """Wait for the socket that `close` closed."""
+        if self._socket is not None:
+            await self._socket.wait_closed()
+
     async def _run(self) -> None:
+        tries, since = deque(OPENING_TRIES), self._loop.time()
         again = False
-        tries: Sequence[float] = OPENING_TRIES
-        short_lived = 0
         while True:
             try:
-                await self._open(tries)
+                await self._open(tries, since)
             except DialError as error:
                 self._down("interrupted" if again else error.failure, error.detail)
                 return
@@ -147,40 +156,40 @@ class MediaStream:
             if clean:
                 self._down("closed", detail)
                 return
-            # An app that accepts the socket and drops it at once gets no endless row of new ones.
-            short_lived = short_lived + 1 if self._loop.time() - opened < SHORT_LIVED_S else 0
-            if short_lived >= len(REOPENING_TRIES):
-                self._down("interrupted", f"{detail}, {short_lived} times in a row")
-                return
             self.playout.flush()  # What was queued belongs to a conversation that the app has lost.
-            again, tries = True, REOPENING_TRIES[short_lived:]
+            # An app that accepts every socket and drops it at once is not dialled for ever.
+            if not again or self._loop.time() - opened >= SHORT_LIVED_S:
+                tries, since = deque(REOPENING_TRIES), self._loop.time()
+            again = True
 
-    async def _open(self, tries: Sequence[float]) -> None:
-        """Dial until it works; raise the last `DialError` when it did not, or one that no other try would help."""
+    async def _open(self, tries: deque[float], since: float) -> None:
+        """Dial at each of `tries` (seconds from `since`) until it works, and remove those that were used.
+
+        Raises the `DialError` of the last try, or one that no other try would help.
+        """
         order = self.order
         headers = {
             "Authorization": f"Bearer {order.token}",
             "x-ms-call-connection-id": order.connection,
             "x-ms-call-correlation-id": order.correlation,
         }
-        begun = self._loop.time()
-        for number, at in enumerate(tries, 1):
-            await asyncio.sleep(max(0.0, begun + at - self._loop.time()))
+        while tries:
+            await asyncio.sleep(max(0.0, since + tries.popleft() - self._loop.time()))
             self._lost = self._loop.create_future()
             try:
-                self._socket = await self._dial(order.url, headers, self)
+                socket = await self._dial(order.url, headers, self)
             except DialError as error:
-                if error.final or number == len(tries):
+                if error.final or not tries:
                     raise
             else:
+                self._socket = None if self._lost.done() else socket
                 return
+        raise DialError("interrupted", "the app accepted the socket again and again, and lost it each time")
 
     def _up(self, again: bool) -> None:
-        socket = self._socket
-        if socket is None or self._lost.done():  # It was closed again before we could look.
-            return
-        socket.send(streaming.audio_metadata(self.order.subscription, self.order.rate))
-        self.on_writable(True)
+        if self._socket is not None:  # Else it is lost already.
+            self._socket.send(streaming.audio_metadata(self.order.subscription, self.order.rate))
+            self.on_writable(True)
         if not again:
             self._plane.add(self.row)
             self._wake()
@@ -218,26 +227,34 @@ class MediaStream:
 class RateWatch:
     """Notices an app that sends 20 ms frames of another sample rate than the stream's.
 
-    A rate cannot be read off PCM, but an app that sends a message of the same odd size about 50 times a second means
-    20 ms frames, and the size then says which rate it believes in. Looked at over 3 s.
+    A rate cannot be read off PCM. But messages of one odd size, about 50 of them in each second, are 20 ms frames, and
+    the size then says which rate the app believes in. Pieces of that size from a burst do not come 50 a second.
     """
 
-    WINDOW_S = 3.0
+    SECONDS = 3  # in a row
     RATES = (8000, 16_000, 24_000, 32_000, 44_100, 48_000)
 
     def __init__(self, rate: int) -> None:
         self._suspects = {pcm.bytes_per_frame(r): r for r in self.RATES if r != rate}
         self._size = 0
-        self._count = 0
-        self._since = 0.0
+        self._start = 0.0  # of this second
+        self._count = 0  # in this second
+        self._steady = 0  # seconds
 
     def saw(self, size: int, now: float) -> int | None:
-        """Note a message of `size` bytes; return the rate it speaks of once that is sure."""
-        if size != self._size:
-            self._size, self._count, self._since = size, 0, now
-        self._count += 1
-        if size not in self._suspects or now - self._since < self.WINDOW_S:
+        """Note a message of `size` bytes; return the rate (Hz) that it speaks of once that is sure."""
+        if size not in self._suspects:
+            self._size = 0
             return None
-        per_second = self._count / (now - self._since)
-        self._count, self._since = 0, now
-        return self._suspects[size] if 45 <= per_second <= 55 else None
+        if size != self._size:
+            self._size, self._start, self._count, self._steady = size, now, 0, 0
+        passed = now - self._start
+        if passed >= 1.0:
+            steady = passed < 1.2 and 45 <= self._count / passed <= 55
+            self._steady = self._steady + 1 if steady else 0
+            self._start, self._count = now, 0
+        self._count += 1
+        if self._steady < self.SECONDS:
+            return None
+        self._steady = 0
+        return self._suspects[size]

@@ -33,6 +33,7 @@ class MediaWorker:
         self.plane = Plane(epoch)
         self.clock = Clock(self.plane.tick, SLOTS, self.plane.busy)
         self._streams: dict[str, MediaStream] = {}
+        self._closing: set[asyncio.Task[None]] = set()  # of streams whose socket is not gone yet
         self._carry_out: dict[type[Order], Callable[[Any], None]] = {
             OpenStream: self._open_stream,
             CloseStream: self._close_stream,
@@ -59,12 +60,13 @@ class MediaWorker:
         self.tell(DigitsPressed(leg, tones))
 
     async def close(self) -> None:
-        """Stop the clock and close every stream."""
-        for stream in list(self._streams.values()):
-            stream.close()
-        self._streams.clear()
+        """Stop the clock, close every stream and wait for the sockets to be gone: 2 s at most."""
         self.clock.stop()
-        await asyncio.sleep(0)  # Let the close frames leave.
+        for stream in self._streams.values():
+            self._close(stream)
+        self._streams.clear()
+        if self._closing:
+            await asyncio.wait(self._closing)
 
     def _open_stream(self, order: OpenStream) -> None:
         stream = MediaStream(order, self.plane, self._dial, self._stream_tells, self.clock.wake)
@@ -73,7 +75,13 @@ class MediaWorker:
 
     def _close_stream(self, order: CloseStream) -> None:
         if (stream := self._streams.pop(order.stream, None)) is not None:
-            stream.close()
+            self._close(stream)
+
+    def _close(self, stream: MediaStream) -> None:
+        stream.close()
+        task = asyncio.create_task(stream.gone())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     def _stream_tells(self, tiding: Tiding) -> None:
         if isinstance(tiding, StreamDown):

@@ -7,18 +7,18 @@ implemented answers 501 in the error envelope.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import ClassVar
 from urllib.parse import urlsplit
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from offhook.call import messages as m
-from offhook.call.call import Refusal, Refused
 from offhook.call.model import (
     CallData,
     Connection,
@@ -30,40 +30,22 @@ from offhook.call.model import (
     StreamState,
 )
 from offhook.media.egress import AddressPolicy
-from offhook.server.control import Busy, Control
-from offhook.server.repeats import RepeatMismatch, Repeats
+from offhook.server.control import Control
+from offhook.server.repeats import Repeats
+from offhook.server.requests import ApiError, answer_signed, json_response, raw_path
 from offhook.wire import rest
-from offhook.wire.auth import AuthError, Verifier
+from offhook.wire.auth import Verifier
 from offhook.wire.ids import IdMint, context_token
 
 log = logging.getLogger(__name__)
-
-BODY_LIMIT = 1 << 20  # bytes
-BODY_TIMEOUT_S = 10.0  # for a body to arrive
 
 SUPPORTED = (
     "2023-03-06, 2023-10-15, 2024-04-15, 2024-09-15, 2025-05-15, 2025-06-15, 2026-03-12"  # api-supported-versions
 )
 
-REFUSALS: dict[Refusal, tuple[int, str]] = {  # HTTP status, ACS code (contract 3.3)
-    Refusal.CALL_OVER: (404, "8522"),
-    Refusal.INVITATION_GONE: (404, "8522"),
-    Refusal.NOT_ESTABLISHED: (400, "8501"),
-    Refusal.STREAMING_NOT_CONFIGURED: (400, "8581"),
-}
+CHAIN = "X-Microsoft-Skype-Chain-ID"  # header: the call's correlation id; a fresh GUID when there is no call
 
 REJECT_REASONS = {"none": EndCause.REJECTED, "busy": EndCause.BUSY, "forbidden": EndCause.FORBIDDEN}
-
-
-class ApiError(Exception):
-    """An answer in the error envelope."""
-
-    def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.headers = headers or {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,83 +83,50 @@ class Api:
         self._wall = wall
         self._repeats: Repeats[Answer] = Repeats()
         self._warned_versions: set[str] = set()
-        self._handlers: dict[str, Callable[[Asked], Answer]] = {
-            "createCall": self._create_call,
-            "answerCall": self._answer_call,
-            "redirectCall": self._redirect_call,
-            "rejectCall": self._reject_call,
-            "getCall": self._get_call,
-            "hangUp": self._hang_up,
-            "terminate": self._terminate,
-            "listParticipants": self._list_participants,
-            "getParticipant": self._get_participant,
-            "startMediaStreaming": self._start_media_streaming,
-            "stopMediaStreaming": self._stop_media_streaming,
-        }
 
-    @property
-    def implemented(self) -> frozenset[str]:
-        """Names of the operations that are not answered with 501."""
-        return frozenset(self._handlers)
+    def routes(self) -> list[Route]:
+        """The last one takes every path: what nobody else serves is answered in the error envelope."""
+        return [
+            Route("/identities", self._answering(self._create_identity), methods=["POST"]),
+            Route("/{path:path}", self._answering(self._operate), methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+        ]
 
     # ------------------------------------------------------------------------------------------ the way of a request
 
-    async def calling(self, request: Request) -> Response:
-        """Answer any request below `/calling/`."""
-        return await self._guarded(request, self._operate)
+    def _answering(self, act: Callable[[Request, bytes], Response]) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            response = await answer_signed(request, self._verifier, self._wall(), act)
+            response.headers["api-supported-versions"] = SUPPORTED
+            if (id := request.headers.get("x-ms-client-request-id")) is not None:
+                response.headers["x-ms-client-request-id"] = id
+            if (agent := request.headers.get("user-agent")) is not None:
+                response.headers["X-Microsoft-Skype-Client"] = response.headers["X-Ms-Client-Version"] = agent
+            response.headers.setdefault(CHAIN, self._ids.guid())
+            return response
 
-    async def identities(self, request: Request) -> Response:
-        """Answer `POST /identities` as ACS Identity does."""
-        return await self._guarded(request, self._create_identity)
-
-    async def _guarded(self, request: Request, act: Callable[[Request, bytes], Response]) -> Response:
-        """Read, authenticate, act; turn whatever goes wrong into the error envelope."""
-        path = raw_path(request)
-        try:
-            body = await authenticated_body(request, self._verifier, self._wall())
-            response = act(request, body)
-        except ApiError as error:
-            content = rest.error_body(error.code, error.message, path)
-            response = _json(error.status, content, error.headers)
-        except Refused as refused:
-            status, code = REFUSALS[refused.refusal]
-            response = _json(status, rest.error_body(code, str(refused), path))
-        except rest.InvalidBody as invalid:
-            response = _json(400, rest.error_body("8523", str(invalid), path))
-        except RepeatMismatch as mismatch:
-            content = rest.error_body("8583", str(mismatch), path)
-            response = _json(412, content, {"Repeatability-Result": "rejected"})
-        except Busy:
-            content = rest.error_body("8506", "This server holds as many calls as it may.", path)
-            response = _json(503, content, {"Retry-After": "5"})
-        except Exception:
-            log.exception("%s %s failed", request.method, path)
-            response = _json(500, rest.error_body("9999", "Internal error.", path))
-        response.headers["api-supported-versions"] = SUPPORTED
-        if (id := request.headers.get("x-ms-client-request-id")) is not None:
-            response.headers["x-ms-client-request-id"] = id
-        if (agent := request.headers.get("user-agent")) is not None:
-            response.headers["X-Ms-Client-Version"] = agent
-        return response
+        return endpoint
 
     def _operate(self, request: Request, body: bytes) -> Response:
         found = rest.match(request.method, raw_path(request))
         if found is None:
             raise ApiError(404, "8522", "There is no such resource.")
         if isinstance(found, rest.MethodNotAllowed):
-            raise ApiError(405, "8520", f"{request.method} does not apply to this resource.")
+            allow = {"Allow": ", ".join(found.allow)}
+            raise ApiError(405, "8520", f"{request.method} does not apply to this resource.", allow)
         operation, path = found
-        handler = self._handlers.get(operation.name)
+        handler = self._HANDLERS.get(operation.name)
         if handler is None:
             raise ApiError(501, "8520", f"{operation.name} is not implemented here yet; see docs/coverage.md.")
         asked = Asked(body, self._api_version(request), path)
         request_id = request.headers.get("repeatability-request-id")
         answer = self._repeats.once(
-            request_id, (request.method, raw_path(request), body), lambda: handler(asked), self._wall()
+            request_id, (request.method, raw_path(request), body), lambda: handler(self, asked), self._wall()
         )
-        response = _json(operation.success, answer.body) if answer.body else Response(status_code=operation.success)
+        response = (
+            json_response(operation.success, answer.body) if answer.body else Response(status_code=operation.success)
+        )
         if answer.correlation is not None:
-            response.headers["X-Microsoft-Skype-Chain-ID"] = answer.correlation
+            response.headers[CHAIN] = answer.correlation
         # Recorded: present on terminate, absent on createCall, answer and reject although they send ids (1.1).
         if request_id is not None and operation.name == "terminate":
             response.headers["Repeatability-Result"] = "accepted"
@@ -189,7 +138,7 @@ class Api:
             raise ApiError(400, "8523", "The query parameter api-version is missing.")
         if version[:10] > SUPPORTED[-10:] and version not in self._warned_versions and len(self._warned_versions) < 100:
             self._warned_versions.add(version)
-            log.warning("api-version %s is newer than what this server knows; answered as %s", version, SUPPORTED[-10:])
+            log.warning("api-version %r is newer than this server; answered as %s", version[:50], SUPPORTED[-10:])
         return version
 
     # ------------------------------------------------------------------------------------------ calls
@@ -243,16 +192,20 @@ class Api:
 
     def _redirect_call(self, asked: Asked) -> Answer:
         wanted = rest.decode(rest.RedirectCallRequest, asked.body)
-        self._control.redirect(_token(wanted.incoming_call_context), _raw_id(wanted.target, "target"))
-        return Answer()
+        token, target = _token(wanted.incoming_call_context), _raw_id(wanted.target, "target")
+        call = self._control.call_of_offer(token)
+        self._control.redirect(token, target)
+        return Answer(correlation=call.correlation_id)
 
     def _reject_call(self, asked: Asked) -> Answer:
         wanted = rest.decode(rest.RejectCallRequest, asked.body)
         reason = (wanted.call_reject_reason or "none").lower()
         if reason not in REJECT_REASONS:
             raise ApiError(400, "8523", f"callRejectReason: {reason[:50]!r} is none of none, busy, forbidden.")
-        self._control.reject(_token(wanted.incoming_call_context), REJECT_REASONS[reason])
-        return Answer()
+        token = _token(wanted.incoming_call_context)
+        call = self._control.call_of_offer(token)
+        self._control.reject(token, REJECT_REASONS[reason])
+        return Answer(correlation=call.correlation_id)
 
     def _get_call(self, asked: Asked) -> Answer:
         call, connection = self._control.connection(asked.path["callConnectionId"])
@@ -320,20 +273,33 @@ class Api:
         wanted = rest.decode(rest.CreateIdentityRequest, body or b"{}")
         user = self._ids.user(self._resource)
         answer = rest.identity_response(user, wanted, self._wall())
-        return _json(201, rest.encode(answer))
+        return json_response(201, rest.encode(answer))
+
+    # ------------------------------------------------------------------------------------------ the operations
+
+    _HANDLERS: ClassVar[dict[str, Callable[[Api, Asked], Answer]]] = {
+        "createCall": _create_call,
+        "answerCall": _answer_call,
+        "redirectCall": _redirect_call,
+        "rejectCall": _reject_call,
+        "getCall": _get_call,
+        "hangUp": _hang_up,
+        "terminate": _terminate,
+        "listParticipants": _list_participants,
+        "getParticipant": _get_participant,
+        "startMediaStreaming": _start_media_streaming,
+        "stopMediaStreaming": _stop_media_streaming,
+    }
+    implemented: ClassVar[frozenset[str]] = frozenset(_HANDLERS)  # every other operation is answered with 501
 
     # ------------------------------------------------------------------------------------------ fields
 
     def _url(self, text: str, field: str, schemes: tuple[str, ...]) -> str:
         """Return `text` if it is an absolute URL of one of `schemes` to a host that is not plainly refused."""
-        try:
-            parts = urlsplit(text)
-            host = parts.hostname
-            _ = parts.port
-        except ValueError:
-            host = None
-        if not host or parts.scheme not in schemes:
-            raise ApiError(400, "8523", f"{field}: must be an absolute {' or '.join(schemes)} URL.")
+        host = _host(text, schemes)
+        if host is None:
+            either = " or ".join(schemes)
+            raise ApiError(400, "8523", f"{field}: must be an absolute {either} URL, without user and password.")
         address = "127.0.0.1" if host == "localhost" else host
         try:
             refusal = self._policy.refusal(str(ipaddress.ip_address(address)))
@@ -350,47 +316,16 @@ _NOBODY = "00000000-0000-0000-0000-000000000000"  # an app that answers for a nu
 # ------------------------------------------------------------------------------------------------ requests
 
 
-def raw_path(request: Request) -> str:
-    """Return the path as it came over the wire, percent-encoding and all."""
-    raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
-    return raw.decode("latin-1")
-
-
-async def authenticated_body(request: Request, verifier: Verifier, now: float) -> bytes:
-    """Return the body if the request is signed with one of our keys; raise `ApiError` (401, 408, 413) if not."""
-    body = await _read(request)
-    query = request.scope["query_string"].decode("latin-1")
-    target = f"{raw_path(request)}?{query}" if query else raw_path(request)
-    headers: dict[str, str] = {}
-    for name, value in request.scope["headers"]:
-        key = name.decode("latin-1").lower()
-        if key in headers and key in _SIGNED:
-            raise ApiError(401, "7509", f"Hmac Validation Error: the header {key} is there twice.")
-        headers[key] = value.decode("latin-1")
+def _host(url: str, schemes: tuple[str, ...]) -> str | None:
+    """Return the host of an absolute URL of one of `schemes`, or None when it is no such URL."""
+    if not url.isprintable() or " " in url:
+        return None  # Line ends above all: `urlsplit` takes them out, but the URL is dialled as it stands.
     try:
-        verifier.verify(request.method, target, headers, body, now)
-    except AuthError as error:
-        raise ApiError(401, "7509", f"Hmac Validation Error: {error}") from None
-    return body
-
-
-_SIGNED = frozenset({"authorization", "x-ms-date", "x-ms-content-sha256", "host"})
-
-
-async def _read(request: Request) -> bytes:
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for part in request.stream():
-                size += len(part)
-                if size > BODY_LIMIT:
-                    raise ApiError(413, "8523", "The body is larger than 1 MiB.")
-                parts.append(part)
-    except TimeoutError:
-        raise ApiError(408, "8523", f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from None
-    except ClientDisconnect:
-        raise ApiError(400, "8523", "The body ended early.") from None
-    return b"".join(parts)
+        parts = urlsplit(url)
+        _ = parts.port  # raises when it is none
+    except ValueError:
+        return None
+    return parts.hostname if parts.scheme in schemes and parts.username is None else None
 
 
 def _token(context: str) -> str:
@@ -408,10 +343,6 @@ def _raw_id(identifier: rest.Identifier, field: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------------ answers
-
-
-def _json(status: int, body: bytes, headers: dict[str, str] | None = None) -> Response:
-    return Response(body, status, headers, media_type="application/json; charset=utf-8")
 
 
 def _participant(participant: Participant) -> rest.CallParticipant:

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import socket
+import ssl
 import time
 import uuid
 from collections.abc import Iterator
@@ -22,7 +23,8 @@ from starlette.routing import Route
 
 from offhook.legs.simulated import SimulatedLegs
 from offhook.media.dial import Dialer
-from offhook.media.link import memory_pair
+from offhook.media.egress import AddressPolicy
+from offhook.media.link import LinkEnd, memory_pair
 from offhook.media.worker import MediaWorker
 from offhook.server import files, tls
 from offhook.server.api import Api
@@ -30,8 +32,8 @@ from offhook.server.callers import Callers
 from offhook.server.config import Settings
 from offhook.server.control import Control
 from offhook.server.delivery import Deliverer, HttpPoster
-from offhook.server.eventgrid import VALIDATION_PATH, Endpoints
-from offhook.server.tokens import TokenSigner
+from offhook.server.eventgrid import VALIDATION_PATH, VALIDATION_TIMEOUT_S, Endpoints
+from offhook.server.tokens import JWKS_PATH, OPENID_PATH, TokenSigner
 from offhook.server.webhooks import Webhooks
 from offhook.wire import events
 from offhook.wire.auth import Verifier
@@ -72,58 +74,32 @@ class Server:
 
     async def _start(self) -> None:
         settings = self.settings
-        loop = asyncio.get_running_loop()
         trust = tls.client_context([self.tls.ca, *([settings.ca] if settings.ca else [])])
         policy = settings.address_policy()
         http, https = self._bind()
 
-        control_end, worker_end = memory_pair()
-        self.worker = MediaWorker(worker_end, Dialer(policy, trust), epoch=time.time() - loop.time())
-        self._stack.push_async_callback(self.worker.close)
-        legs = SimulatedLegs(self.worker)
-        self._stack.push_async_callback(legs.close)
-        self.worker.start()
-
+        link, legs = self._make_worker(Dialer(policy, trust))
         signer = TokenSigner(settings.data_dir, settings.issuer, settings.audience, settings.token_cache_s)
-        poster = HttpPoster(policy, trust)
-        slow_poster = HttpPoster(policy, trust, total_s=30.0)  # Event Grid gives an endpoint 30 s
-        deliverer = Deliverer(poster, lambda: signer.callback(time.time()))
-        topic = f"/subscriptions/offhook/providers/microsoft.communication/communicationservices/{settings.resource}"
-
-        def validation(code: str, url: str) -> bytes:
-            return events.subscription_validation(code, url, event_id=str(uuid.uuid4()), time=time.time(), topic=topic)
-
-        endpoints = Endpoints(settings.incoming, slow_poster, self.url, validation)
+        endpoints, webhooks = self._make_webhooks(policy, trust, signer)
         ids = IdMint(node=settings.node, epoch=int(time.time()) & 0xFFF)
         self.control = Control(
-            end=control_end,
-            notifier=Webhooks(deliverer, endpoints, topic, time.time),
+            end=link,
+            notifier=webhooks,
             ids=ids,
             socket_token=lambda: signer.socket(time.time()),
             wall=time.time,
             ring_timeout_s=settings.ring_timeout_s,
             max_calls=settings.max_calls,
         )
-        self._stack.push_async_callback(poster.close)
-        self._stack.push_async_callback(slow_poster.close)
-        self._stack.push_async_callback(deliverer.close, GRACE_S)
-        self._stack.push_async_callback(endpoints.close)
         self._stack.push_async_callback(self.control.close)
 
         verifier = Verifier(self.keys, settings.names)
-        api = Api(self.control, verifier, ids, settings.resource, policy, time.time)
-        routes = [
-            Route("/calling/.well-known/acsopenidconfiguration", lambda _: _openid(signer, self.url)),
-            Route("/calling/keys", lambda _: JSONResponse(signer.jwks())),
-            Route(VALIDATION_PATH, lambda request: _confirm(endpoints, request)),
-            Route("/health", lambda _: JSONResponse({"status": "ok", "calls": len(self.control.calls)})),
-            Route("/identities", api.identities, methods=["POST"]),
-        ]
+        routes = self._open_routes(signer, endpoints)
         if settings.caller_api:
             audio = await legs.listen(settings.host)
             base = f"ws://{_bracketed(settings.host)}:{audio}"
             routes += Callers(self.control, verifier, settings.resource, base, time.time).routes()
-        routes.append(Route("/{path:path}", api.calling, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]))
+        routes += Api(self.control, verifier, ids, settings.resource, policy, time.time).routes()
         await self._serve(Starlette(routes=routes), http, https)
         endpoints.start()
         self._tell_client_verbs()
@@ -132,13 +108,79 @@ class Server:
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
 
+    # ------------------------------------------------------------------------------------------ the parts
+
+    def _make_worker(self, dial: Dialer) -> tuple[LinkEnd, SimulatedLegs]:
+        """Start the media worker; return control's end of the link to it, and its simulated parties."""
+        control_end, worker_end = memory_pair()
+        epoch = time.time() - asyncio.get_running_loop().time()
+        self.worker = MediaWorker(worker_end, dial, epoch)
+        self._stack.push_async_callback(self.worker.close)
+        legs = SimulatedLegs(self.worker)
+        self._stack.push_async_callback(legs.close)
+        self.worker.start()
+        return control_end, legs
+
+    def _make_webhooks(
+        self, policy: AddressPolicy, trust: ssl.SSLContext, signer: TokenSigner
+    ) -> tuple[Endpoints, Webhooks]:
+        """Make what posts events: to Event Grid endpoints and to callbacks."""
+        settings = self.settings
+        topic = f"/subscriptions/offhook/providers/microsoft.communication/communicationservices/{settings.resource}"
+
+        def validation(code: str, url: str) -> bytes:
+            return events.subscription_validation(code, url, event_id=str(uuid.uuid4()), time=time.time(), topic=topic)
+
+        poster = HttpPoster(policy, trust)
+        self._stack.push_async_callback(poster.close)
+        slow_poster = HttpPoster(policy, trust, total_s=VALIDATION_TIMEOUT_S)
+        self._stack.push_async_callback(slow_poster.close)
+        deliverer = Deliverer(poster, lambda: signer.callback(time.time()))
+        self._stack.push_async_callback(deliverer.close, GRACE_S)
+        endpoints = Endpoints(settings.incoming, slow_poster, self.url, validation)
+        self._stack.push_async_callback(endpoints.close)
+        return endpoints, Webhooks(deliverer, endpoints, topic, time.time)
+
+    def _open_routes(self, signer: TokenSigner, endpoints: Endpoints) -> list[Route]:
+        """What needs no key. Coroutines all of them: Starlette would run a plain function in a thread."""
+
+        async def openid(request: Request) -> Response:
+            return JSONResponse(signer.openid_configuration(self.url))
+
+        async def jwks(request: Request) -> Response:
+            return JSONResponse(signer.jwks())
+
+        async def confirm(request: Request) -> Response:
+            """The `validationUrl` of the Event Grid handshake: somebody confirms the subscription by hand."""
+            if endpoints.confirm(request.query_params.get("code", "")):
+                return PlainTextResponse("Webhook successfully validated as a subscription endpoint.")
+            return PlainTextResponse("Unknown code.", 400)
+
+        async def health(request: Request) -> Response:
+            return JSONResponse({"status": "ok", "calls": len(self.control.calls)})
+
+        return [
+            Route(OPENID_PATH, openid),
+            Route(JWKS_PATH, jwks),
+            Route(VALIDATION_PATH, confirm),
+            Route("/health", health),
+        ]
+
     # ------------------------------------------------------------------------------------------ listening
 
     @property
     def url(self) -> str:
         """Base URL under which this server can be reached: https where it is on."""
-        scheme, port = ("https", self.https) if self.https is not None else ("http", self.http)
-        return f"{scheme}://{_bracketed(self.settings.host)}:{port}"
+        url = self._base("https", self.https) or self._base("http", self.http)
+        assert url is not None
+        return url
+
+    def _base(self, scheme: str, port: int | None) -> str | None:
+        """Base URL of one of the two ports: under the first name we have when we listen on every address."""
+        host = self.settings.host
+        if host in ("0.0.0.0", "::") and self.settings.names:
+            host = self.settings.names[0]
+        return None if port is None else f"{scheme}://{_bracketed(host)}:{port}"
 
     def _bind(self) -> tuple[socket.socket | None, socket.socket | None]:
         sockets: list[socket.socket | None] = []
@@ -184,9 +226,8 @@ class Server:
         """Write where we are and with which key; only the owner may read it."""
         path = self.settings.data_dir / SERVER_FILE
         told = {
-            "url": self.url,
-            "http": self.http,
-            "https": self.https,
+            "http": self._base("http", self.http),
+            "https": self._base("https", self.https),
             "key": self.keys[0],
             "ca": str(self.tls.ca),
             "pid": os.getpid(),
@@ -230,14 +271,3 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-async def _openid(signer: TokenSigner, url: str) -> Response:
-    return JSONResponse(signer.openid_configuration(url))
-
-
-async def _confirm(endpoints: Endpoints, request: Request) -> Response:
-    """The `validationUrl` of the Event Grid handshake: somebody confirms the subscription by hand."""
-    confirmed = endpoints.confirm(request.query_params.get("code", ""))
-    text = "Webhook successfully validated as a subscription endpoint." if confirmed else "Unknown or expired code."
-    return PlainTextResponse(text, 200 if confirmed else 400)

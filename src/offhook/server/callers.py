@@ -14,10 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from offhook.audio.pcm import samples_per_frame
 from offhook.legs.simulated import PATH
-from offhook.server.api import ApiError, authenticated_body, raw_path
-from offhook.server.control import Busy, CallRecord, Control
+from offhook.server.control import CallRecord, Control
+from offhook.server.requests import ApiError, answer_signed, json_response
 from offhook.wire import rest
 from offhook.wire.auth import Verifier
 from offhook.wire.ids import parse_address
@@ -75,23 +74,14 @@ class Callers:
 
     def _route(self, path: str, method: str, act: Callable[[Request, bytes], Response]) -> Route:
         async def endpoint(request: Request) -> Response:
-            try:
-                body = await authenticated_body(request, self._verifier, self._wall())
-                return act(request, body)
-            except ApiError as error:
-                return _error(error.status, error.code, error.message, request)
-            except (rest.InvalidBody, ValueError) as error:
-                return _error(400, "8523", str(error), request)
-            except Busy:
-                return _error(503, "8506", "This server holds as many calls as it may.", request)
+            return await answer_signed(request, self._verifier, self._wall(), act)
 
         return Route(path, endpoint, methods=[method])
 
     def _place(self, request: Request, body: bytes) -> Response:
         wanted = rest.decode(NewCall, body)
         _check_rate(wanted.rate)
-        caller = parse_address(wanted.from_, self._resource)
-        to = parse_address(wanted.to, self._resource)
+        caller, to = self._address(wanted.from_, "from"), self._address(wanted.to, "to")
         name = wanted.display_name[:256]
         call, leg, token = self._control.place_call(caller, to, wanted.rate, name, wanted.custom_context)
         return _json(201, Placed(leg, caller, f"{self._audio_base}{PATH}{token}", call))
@@ -99,7 +89,7 @@ class Callers:
     def _phone(self, request: Request, body: bytes) -> Response:
         wanted = rest.decode(NewPhone, body)
         _check_rate(wanted.rate)
-        party = parse_address(wanted.id, self._resource)
+        party = self._address(wanted.id, "id")
         leg, token = self._control.add_phone(party, wanted.rate)
         return _json(201, Placed(leg, party, f"{self._audio_base}{PATH}{token}"))
 
@@ -126,11 +116,16 @@ class Callers:
         ]
         return _json(200, {"phones": phones})
 
+    def _address(self, text: str, field: str) -> str:
+        try:
+            return parse_address(text, self._resource)
+        except ValueError as error:
+            raise ApiError(400, "8523", f"{field}: {error}") from None
+
 
 def _check_rate(rate: int) -> None:
-    samples_per_frame(rate)
     if rate not in RATES:
-        raise ValueError(f"rate: {rate} is none of {', '.join(map(str, RATES))}")
+        raise ApiError(400, "8523", f"rate: {rate} is none of {', '.join(map(str, RATES))}")
 
 
 def _summary(record: CallRecord) -> dict[str, Any]:
@@ -151,9 +146,4 @@ def _summary(record: CallRecord) -> dict[str, Any]:
 
 
 def _json(status: int, body: Any) -> Response:
-    return Response(msgspec.json.encode(body), status, media_type="application/json; charset=utf-8")
-
-
-def _error(status: int, code: str, message: str, request: Request) -> Response:
-    body = rest.error_body(code, message, raw_path(request))
-    return Response(body, status, media_type="application/json; charset=utf-8")
+    return json_response(status, msgspec.json.encode(body))

@@ -89,7 +89,7 @@ def _default_resource(data: dict[str, Any]) -> str:
 
 _List = (NoDecode, BeforeValidator(_split))
 _Port = Annotated[Annotated[int, Field(ge=0, le=65535)] | None, BeforeValidator(_port)]
-_Path = Annotated[Path, AfterValidator(Path.expanduser)]
+_Path = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 _Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(ip_network)]
 
 
@@ -228,6 +228,8 @@ class Settings(BaseSettings):
             problems.append("tls_cert and tls_key go together")
         if self.http is None and self.https is None:
             problems.append("http and https are both off: nothing to listen on")
+        if self.workers:
+            problems.append("workers: only 0, the media in this process, is there yet")
         if self.http and self.http == self.https:
             problems.append(f"http and https cannot share port {self.http}")
         return problems

@@ -131,11 +131,7 @@ class Control:
         """An app takes the incoming call that `token` stands for."""
         record, invitation = self._offer(token)
         self._by_connection[connection.id] = record
-        try:
-            self._submit(record, m.Answer(invitation, connection))
-        except Refused:
-            del self._by_connection[connection.id]
-            raise
+        self._submit(record, m.Answer(invitation, connection))
 
     def reject(self, token: str, cause: EndCause) -> None:
         record, invitation = self._offer(token)
@@ -272,7 +268,8 @@ class Control:
                     self._forget(record)
 
     def _invite(self, record: CallRecord, invitation: str, to: str) -> None:
-        phone = next((p for p in self.phones.values() if p.party == to and p.attached and p.call is None), None)
+        phones = [phone for phone in self.phones.values() if phone.party == to and phone.attached]
+        phone = next((phone for phone in phones if phone.call is None), None)
         if phone is not None:
             phone.call = record.data.id
             self._by_leg[phone.leg] = record
@@ -280,7 +277,7 @@ class Control:
             self._submit(record, m.PhoneRings(invitation, phone.leg))
             self._link.send(link.RingPhone(phone.leg, record.data.id, record.data.caller, to))
             return
-        if any(p.party == to for p in self.phones.values()):
+        if phones:
             self._submit(record, m.Unreachable(invitation, EndCause.BUSY))
             return
         # A number that an app calls is somebody else's phone; only what a caller dialled, and users, are apps'.
@@ -302,13 +299,13 @@ class Control:
 
     def _open_stream(self, record: CallRecord, connection_id: str, epoch: int, options: StreamOptions) -> None:
         connection = record.data.connections[connection_id]
-        stream = _stream_id(connection_id, epoch)
-        self._by_stream[stream] = (record, connection_id, epoch)
-        self._note(record, "stream opens", url=_without_query(options.url))
         if not options.url:
             missing = m.StreamFailed(connection_id, epoch, StreamFailure.NO_URL, "no transportUrl was given")
             self._submit(record, missing)
             return
+        stream = _stream_id(connection_id, epoch)
+        self._by_stream[stream] = (record, connection_id, epoch)
+        self._note(record, "stream opens", url=_without_query(options.url))
         self._link.send(
             link.OpenStream(
                 stream=stream,

@@ -16,6 +16,17 @@ from offhook.server.eventgrid import Endpoints
 from offhook.wire import events, rest
 from offhook.wire.events import ResultInformation
 
+KINDS: Mapping[type, str] = {  # what an event is called on the wire
+    m.CallConnected: "CallConnected",
+    m.CallDisconnected: "CallDisconnected",
+    m.CreateCallFailed: "CreateCallFailed",
+    m.AnswerFailed: "AnswerFailed",
+    m.ParticipantsUpdated: "ParticipantsUpdated",
+    m.StreamingStarted: "MediaStreamingStarted",
+    m.StreamingStopped: "MediaStreamingStopped",
+    m.StreamingFailed: "MediaStreamingFailed",
+}
+
 END: Mapping[EndCause, ResultInformation] = {
     EndCause.HUNG_UP_BY_APP: events.ENDED_BY_APP,
     EndCause.ENDED_BY_OTHER_APP: events.ENDED_BY_OTHER_APP,
@@ -61,9 +72,10 @@ class Webhooks:
 
     def notify(self, call: CallData, connection: Connection, event: m.Event, callback: str | None) -> None:
         """Queue `event` for the app that holds `connection`; left out if its api-version does not know it."""
-        kind, result, own, context = _describe(event)
+        kind = KINDS[type(event)]
         if not events.is_sent_to(kind, connection.api_version):
             return
+        result, own, context = _describe(event)
         body = events.cloud_event(
             kind,
             event_id=str(uuid.uuid4()),
@@ -99,32 +111,26 @@ class Webhooks:
         return True
 
 
-def _describe(event: m.Event) -> tuple[str, ResultInformation, dict[str, Any], str | None]:
-    """Return the wire's event kind, result, own data keys and operation context."""
+def _describe(event: m.Event) -> tuple[ResultInformation, dict[str, Any], str | None]:
+    """Return the event's result, own data keys and operation context."""
     match event:
         case m.CallConnected(context):
-            return "CallConnected", events.SUCCESS, {}, context
-        case m.CallDisconnected(cause, context):
-            return "CallDisconnected", END[cause], {}, context
-        case m.CreateCallFailed(cause, context):
-            return "CreateCallFailed", END[cause], {}, context
-        case m.AnswerFailed(cause, context):
-            return "AnswerFailed", END[cause], {}, context
+            return events.SUCCESS, {}, context
+        case m.CallDisconnected(cause, context) | m.CreateCallFailed(cause, context) | m.AnswerFailed(cause, context):
+            return END[cause], {}, context
         case m.ParticipantsUpdated(participants, sequence):
             members = [rest.CallParticipant(rest.identifier(p.party), p.muted, p.on_hold) for p in participants]
-            return "ParticipantsUpdated", events.SUCCESS, events.participants_updated(members, sequence), None
+            return events.SUCCESS, events.participants_updated(members, sequence), None
         case m.StreamingStarted(context, again):
             details = "streamConnectionReestablished" if again else "subscriptionStarted"
-            return _streaming("MediaStreamingStarted", details, events.MEDIA_SUCCESS, context)
+            return events.MEDIA_SUCCESS, _update(event, details), context
         case m.StreamingStopped(context):
-            return _streaming("MediaStreamingStopped", "subscriptionStopped", events.MEDIA_SUCCESS, context)
+            return events.MEDIA_SUCCESS, _update(event, "subscriptionStopped"), context
         case m.StreamingFailed(failure, detail, context):
             result, details = STREAM[failure]
             result = ResultInformation(result.code, result.sub_code, f"{result.message} Cause: {detail}")
-            return _streaming("MediaStreamingFailed", details, result, context)
+            return result, _update(event, details), context
 
 
-def _streaming(
-    kind: str, details: str, result: ResultInformation, context: str | None
-) -> tuple[str, ResultInformation, dict[str, Any], str | None]:
-    return kind, result, events.media_streaming_update(kind, details), context
+def _update(event: m.Event, details: str) -> dict[str, Any]:
+    return events.media_streaming_update(KINDS[type(event)], details)

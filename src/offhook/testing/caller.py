@@ -58,6 +58,7 @@ class Party:
     first_audio_frame: int | None = None  # index of the first frame that was not digital silence
     connected_at: float | None = None
     on_frame: Callable[[bytes], None] | None = None
+    errors: deque[str] = field(default_factory=lambda: deque(maxlen=100))  # what the server refused
 
     def __post_init__(self) -> None:
         self._changed = asyncio.Condition()
@@ -79,7 +80,7 @@ class Party:
         name = f"m{self._mark_number}"
         await self._tell(kind="mark", name=name)
         async with asyncio.timeout(timeout), self._changed:
-            await self._changed.wait_for(lambda: name in self._marks or self.ended)
+            await self._changed.wait_for(lambda: name in self._marks or self._left)
         return self._marks.pop(name, self.frames_heard)
 
     async def press(self, tones: str) -> None:
@@ -122,6 +123,11 @@ class Party:
         return self.state == "ended" or self.socket.closed
 
     @property
+    def _left(self) -> bool:
+        """No call any more: as `ended`, or a phone that waits for the next one."""
+        return self.ended or self.state == "waiting"
+
+    @property
     def heard(self) -> bytes:
         """What the party heard since it was connected (the last `HEARD_S` seconds of it)."""
         return b"".join(self.frames)
@@ -140,7 +146,7 @@ class Party:
     async def wait_for_frames(self, count: int, timeout: float | None = None) -> None:
         """Wait until the party has heard `count` frames since it was connected, or the call ended."""
         async with asyncio.timeout(timeout), self._changed:
-            await self._changed.wait_for(lambda: self.frames_heard >= count or self.ended)
+            await self._changed.wait_for(lambda: self.frames_heard >= count or self._left)
 
     # ------------------------------------------------------------------------------------------ the socket
 
@@ -177,7 +183,7 @@ class Party:
             case "mark":
                 self._marks[message["name"]] = message["frame"]
             case "error":
-                raise CallerError(message["reason"])
+                self.errors.append(message["reason"])
             case state:
                 if state == "connected":
                     self.connected_at = time.monotonic()

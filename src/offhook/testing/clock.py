@@ -44,6 +44,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Return virtual seconds since the loop was made."""
         return self._jumping.passed
 
+    def block(self, seconds: float) -> None:
+        """Let time pass while the loop stands still, as code that blocks does."""
+        self._jumping.passed += seconds
+
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run `main` to its end on a fresh virtual-time loop and return its result."""

@@ -91,7 +91,7 @@ SINCE: dict[str, str] = {
 }
 
 # Stable api-version → the first preview that had its news (recorded: E3, E7, E14, E15).
-_FIRST_PREVIEW = {"2024-09-15": "2024-06-15", "2025-05-15": "2024-01-22"}
+_FIRST_PREVIEW = {"2023-03-06": "2022-04-07", "2024-09-15": "2024-06-15", "2025-05-15": "2024-01-22"}
 
 
 def is_sent_to(kind: str, api_version: str) -> bool:

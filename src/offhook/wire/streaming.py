@@ -16,6 +16,9 @@ import pybase64
 
 # ------------------------------------------------------------------------------------------ server: to the app
 
+# An app asks for HeardData, and for its marks to come back, by this in the query of its transport URL.
+HEARD_QUERY = "offhook-heard=1"
+
 # What ends an AudioData message: TAIL[silent]. `silent` is always sent: samples discard a frame that lacks it.
 TAIL = (b'","silent":false}}', b'","silent":true}}')
 
@@ -50,6 +53,16 @@ def audio_metadata(subscription_id: str, rate: int) -> bytes:
 def dtmf_data(tone: str, timestamp: str | None = None, raw_id: str | None = None) -> bytes:
     """Return the message for one tone (a character of `0-9*#A-D`). The newer keys are left out unless given."""
     return msgspec.json.encode({"kind": "DtmfData", "dtmfData": DtmfData(tone, timestamp, raw_id)})
+
+
+def heard_data(heard_ms: float, flushed_ms: float) -> bytes:
+    """Return what answers StopAudio when the app has asked for it; see `HeardData`."""
+    return msgspec.json.encode({"kind": "HeardData", "heardData": HeardData(heard_ms, flushed_ms)})
+
+
+def mark_data(mark: str, status: Literal["Completed", "Cancelled"]) -> bytes:
+    """Return what says that the audio before a mark was heard or discarded; see `MarkData`."""
+    return msgspec.json.encode({"kind": "MarkData", "markData": MarkData(mark, status)})
 
 
 # ---------------------------------------------------------------------------------------- server: from the app
@@ -180,6 +193,55 @@ class DtmfData(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
     participant_raw_id: str | None = msgspec.field(default=None, name="participantRawID")
 
 
+class TranscriptionMetadata(msgspec.Struct, rename="camel", frozen=True):
+    """The first message of a transcription socket (contract 4.2)."""
+
+    subscription_id: str = ""
+    locale: str = ""
+    call_connection_id: str = ""
+    correlation_id: str = ""
+    speech_recognition_model_endpoint_id: str = ""
+
+
+class TranscribedWord(msgspec.Struct, rename="camel", frozen=True):
+    """A word of a transcript; `offset` and `duration` in ticks of 100 ns."""
+
+    text: str
+    offset: int = 0
+    duration: int = 0
+
+
+class TranscriptionData(msgspec.Struct, rename="camel", frozen=True):
+    """What a participant said; `offset` and `duration` in ticks of 100 ns, `result_status` is Final or Intermediate."""
+
+    text: str
+    format: str = ""
+    confidence: float = 0.0
+    offset: int = 0
+    duration: int = 0
+    words: tuple[TranscribedWord, ...] = ()
+    participant_raw_id: str | None = msgspec.field(default=None, name="participantRawID")
+    result_status: str = "Final"
+
+
+class HeardData(msgspec.Struct, rename="camel", frozen=True):
+    """The answer to StopAudio where the app has asked for it (Offhook only, `HEARD_QUERY`), in milliseconds of audio.
+
+    `heard_ms`: of the app's audio, what has gone out to the caller since the socket opened; `flushed_ms`: what this
+    StopAudio discarded.
+    """
+
+    heard_ms: float
+    flushed_ms: float
+
+
+class MarkData(msgspec.Struct, rename="camel", frozen=True):
+    """A mark comes back: the audio before it was heard ("Completed") or discarded ("Cancelled") (contract 4.8)."""
+
+    id: str
+    status: str
+
+
 class _ServerMessage(msgspec.Struct, rename="camel", gc=False):
     kind: str
     audio_data: AudioData | None = None
@@ -244,3 +306,8 @@ def audio_data_out(pcm: bytes, dialect: Dialect = "python") -> bytes:
 def stop_audio_out(dialect: Dialect = "python") -> bytes:
     """Return the message that stops what is being played, as an app of that language sends it."""
     return _STOP_OUT[dialect]
+
+
+def mark_data_out(mark: str) -> bytes:
+    """Return the message that marks the end of the audio sent so far; it comes back as `MarkData` (contract 4.8)."""
+    return msgspec.json.encode({"Kind": "MarkData", "MarkData": {"Id": mark}})

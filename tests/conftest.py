@@ -1,0 +1,310 @@
+"""A whole server in memory, on virtual time: REST by ASGI, webhooks and media sockets without a network.
+
+Tests get it by the fixture `in_memory`, which also looks after every test whether anything was left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+import pytest
+from starlette.applications import Starlette
+
+from offhook.media.egress import AddressPolicy
+from offhook.server.api import Api
+from offhook.server.callers import Callers
+from offhook.server.control import Control
+from offhook.server.delivery import Deliverer, Reply
+from offhook.server.eventgrid import Endpoints
+from offhook.server.webhooks import Webhooks
+from offhook.testing.clock import run
+from offhook.testing.memory import MemoryApp, MemoryMedia, MemoryParty
+from offhook.wire import auth, events
+from offhook.wire.auth import Verifier
+from offhook.wire.ids import IdMint
+
+T = TypeVar("T")
+
+RESOURCE = "11111111-2222-4333-8444-555555555555"
+HOST = "server.example"
+WALL = 1_800_000_000.0  # Unix time at loop time 0
+VERSION = "2025-06-15"
+CALLBACK = "https://app.example/callback?code=secret"
+INCOMING = "https://app.example/incoming"
+AUDIO = "wss://app.example/audio"
+
+
+@dataclass(frozen=True)
+class RestAnswer:
+    status: int
+    headers: dict[str, str]  # names in lower case
+    content: bytes
+
+    @property
+    def body(self) -> Any:
+        """The JSON in the answer; None when it has no content."""
+        return json.loads(self.content) if self.content else None
+
+
+@dataclass(frozen=True)
+class Posted:
+    """One event that an app was sent."""
+
+    at: float
+    url: str
+    event: dict[str, Any]
+    headers: Mapping[str, str]
+
+    @property
+    def kind(self) -> str:
+        kind: str = self.event.get("type") or self.event["eventType"]
+        return kind.removeprefix("Microsoft.Communication.")
+
+    @property
+    def data(self) -> Any:
+        return self.event["data"]
+
+
+class Party(MemoryParty):
+    """A simulated party whose socket, like a real one, is gone a moment after it was closed."""
+
+    def __init__(self, server: MemoryServer, placed: dict[str, Any]) -> None:
+        super().__init__()
+        self.call: str = placed.get("callId", "")
+        self.raw_id: str = placed["rawId"]
+        assert self.open(server.media.legs, placed["audioUrl"].rpartition("/")[2])
+
+    @property
+    def states(self) -> list[str]:
+        return [told.kind for told in self.told]
+
+    @property
+    def reason(self) -> str:
+        """Why its last call ended."""
+        return next(told.reason for told in reversed(self.told) if told.kind == "ended")
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            asyncio.get_running_loop().call_soon(self.drop)
+
+
+class MemoryServer:
+    """Make it on a running virtual-time loop. `listening`: an app waits for IncomingCall."""
+
+    KEY = base64.b64encode(b"the key that requests are signed with, of 64 bytes or thereabouts").decode()
+    SECOND_KEY = base64.b64encode(b"the key that is to take the place of the first, one of these days").decode()
+
+    def __init__(
+        self, *, listening: bool = True, private: bool = True, max_calls: int = 10, ring_timeout_s: float = 60
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.posted: list[Posted] = []
+        self.hung: set[str] = set()  # URLs of endpoints that take a request and never answer
+        self.media = MemoryMedia(WALL)
+        self.audio = self.media.apps[AUDIO] = MemoryApp()  # what answers at AUDIO
+        self.deliverer = Deliverer(self._post, lambda: "token")
+        self.endpoints = Endpoints([INCOMING] if listening else [], self._post, f"https://{HOST}", self._validation)
+        self.endpoints.start()
+        ids = IdMint(node=1)
+        self.control = Control(
+            end=self.media.control,
+            notifier=Webhooks(self.deliverer, self.endpoints, "/subscriptions/test", self.wall),
+            ids=ids,
+            socket_token=lambda: "socket-token",
+            wall=self.wall,
+            ring_timeout_s=ring_timeout_s,
+            max_calls=max_calls,
+        )
+        verifier, policy = Verifier([self.KEY, self.SECOND_KEY]), AddressPolicy(allow_private=private)
+        callers = Callers(self.control, verifier, RESOURCE, f"ws://{HOST}", self.wall)
+        self.api = Api(self.control, verifier, ids, RESOURCE, policy, self.wall)
+        self.asgi = Starlette(routes=[*callers.routes(), *self.api.routes()])
+
+    def wall(self) -> float:
+        return WALL + self._loop.time()
+
+    # ------------------------------------------------------------------------------------------ REST
+
+    async def rest(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        version: str | None = VERSION,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+    ) -> RestAnswer:
+        """Make a signed request. `body`: JSON, or bytes as they are; `headers` are added to the signed ones."""
+        content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        target = path if version is None else f"{path}?api-version={version}"
+        signed = auth.sign(method, target, HOST, content, key or self.KEY, formatdate(self.wall(), usegmt=True))
+        return await self.send(method, target, {"Host": HOST, **signed, **(headers or {})}, content)
+
+    async def send(self, method: str, target: str, headers: Mapping[str, str], content: bytes | None) -> RestAnswer:
+        """Make a request as it stands. `content` None: the body never arrives."""
+        path, _, query = target.partition("?")
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "https",
+            "path": unquote(path),
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()],
+        }
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            if content is None:
+                await asyncio.Event().wait()
+            return {"type": "http.request", "body": content}
+
+        async def take(message: Any) -> None:
+            sent.append(message)
+
+        await self.asgi(scope, receive, take)
+        start, *parts = sent
+        told = {name.decode().lower(): value.decode("latin-1") for name, value in start["headers"]}
+        return RestAnswer(start["status"], told, b"".join(part.get("body", b"") for part in parts))
+
+    # ------------------------------------------------------------------------------------------ what people do
+
+    async def call(self, to: str = "+15550199", from_: str = "+15550100", rate: int = 16_000, **more: Any) -> Party:
+        """A simulated caller calls; return it as soon as it rings and apps have been told."""
+        placed = await self.rest("POST", "/offhook/calls", {"to": to, "from": from_, "rate": rate, **more})
+        assert placed.status == 201, placed.content
+        return await self._attach(placed)
+
+    async def phone(self, id: str = "+15550177", rate: int = 16_000) -> Party:
+        """A simulated phone waits for calls."""
+        placed = await self.rest("POST", "/offhook/phones", {"id": id, "rate": rate})
+        assert placed.status == 201, placed.content
+        return await self._attach(placed)
+
+    async def _attach(self, placed: RestAnswer) -> Party:
+        await self.settle()  # The worker has to learn of the leg first.
+        party = Party(self, placed.body)
+        await self.settle()
+        return party
+
+    async def create(self, *targets: str, **more: Any) -> str:
+        """An app calls raw ids; return its callConnectionId."""
+        identifiers = [{"rawId": target} for target in targets]
+        body = {"targets": identifiers, "callbackUri": CALLBACK, **more}
+        created = await self.rest("POST", "/calling/callConnections", body)
+        assert created.status == 201, created.content
+        return str(created.body["callConnectionId"])
+
+    async def answer(self, **more: Any) -> str:
+        """An app answers the newest IncomingCall; return its callConnectionId once the call stands."""
+        body = {"incomingCallContext": self.context, "callbackUri": CALLBACK, **more}
+        answered = await self.rest("POST", "/calling/callConnections:answer", body)
+        assert answered.status == 200, answered.content
+        await self.settle()
+        return str(answered.body["callConnectionId"])
+
+    async def hang_up(self, connection: str) -> None:
+        assert (await self.rest("DELETE", f"/calling/callConnections/{connection}")).status == 204
+        await self.settle()
+
+    async def settle(self, seconds: float = 0.1) -> None:
+        """Let a little time pass, so that whoever was told something has done it."""
+        await asyncio.sleep(seconds)
+
+    # ------------------------------------------------------------------------------------------ what apps are told
+
+    @property
+    def incoming(self) -> list[Any]:
+        """The data of every IncomingCall."""
+        return [posted.data for posted in self.posted if posted.kind == "IncomingCall"]
+
+    @property
+    def context(self) -> str:
+        return str(self.incoming[-1]["incomingCallContext"])
+
+    def events(self, connection: str) -> list[Posted]:
+        return [posted for posted in self.posted if posted.data.get("callConnectionId") == connection]
+
+    def kinds(self, connection: str) -> list[str]:
+        return [posted.kind for posted in self.events(connection)]
+
+    def event(self, connection: str, kind: str) -> Posted:
+        """The newest event of that kind."""
+        return [posted for posted in self.events(connection) if posted.kind == kind][-1]
+
+    def result(self, connection: str, kind: str = "CallDisconnected") -> tuple[int, int]:
+        """`code` and `subCode` of the newest event of that kind."""
+        result = self.event(connection, kind).data["resultInformation"]
+        return result["code"], result["subCode"]
+
+    # ------------------------------------------------------------------------------------------ the network
+
+    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        (event,) = json.loads(body)
+        if headers.get("aeg-event-type") == "SubscriptionValidation":
+            answer = {"validationResponse": event["data"]["validationCode"]}
+            return Reply(200, json.dumps(answer).encode())
+        self.posted.append(Posted(self._loop.time(), url, event, headers))
+        if url in self.hung:
+            await asyncio.Event().wait()
+        return Reply(200)
+
+    @staticmethod
+    def _validation(code: str, url: str) -> bytes:
+        return events.subscription_validation(code, url, event_id=str(uuid.uuid4()), time=WALL, topic="")
+
+    # ------------------------------------------------------------------------------------------ the end
+
+    async def close(self) -> None:
+        """End every call and check that nothing of them is left."""
+        await self.control.close()
+        await self.endpoints.close()
+        await self.deliverer.close(0 if self.hung else 1)
+        await self.settle()
+        assert self.left_over() == {}
+        await self.media.legs.close()
+        await self.media.worker.close()
+
+    def left_over(self) -> dict[str, Any]:
+        """Everything that control and the media worker still hold of calls."""
+        held: dict[str, Any] = {
+            f"control.{name}": getattr(self.control, name)
+            for name in ("calls", "_by_connection", "_by_leg", "_by_stream", "_offers", "_tokens", "_ring_timers")
+        }
+        held["control._follow_ups"] = self.control._follow_ups
+        worker = self.media.worker
+        held["worker._streams"] = worker._streams
+        held["the plane"] = [row for slot in worker.plane.slots for rows in slot.calls.values() for row in rows]
+        return {name: value for name, value in held.items() if value}
+
+
+InMemory = Callable[..., Any]
+
+
+@pytest.fixture
+def in_memory() -> InMemory:
+    """`in_memory(scenario, **settings)` runs `await scenario(MemoryServer(**settings))` on virtual time."""
+
+    def hold(scenario: Callable[[MemoryServer], Awaitable[T]], **settings: Any) -> T:
+        async def main() -> T:
+            server = MemoryServer(**settings)
+            await server.settle()
+            result = await scenario(server)
+            await server.close()
+            return result
+
+        return run(main())
+
+    return hold

@@ -1,0 +1,655 @@
+"""The protocol of a simulated party: in memory and on virtual time, and over real sockets where they matter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from offhook.legs.simulated import MARKS, PATH, SimulatedLegs, Told
+from offhook.media.link import (
+    ConnectLeg,
+    DigitsPressed,
+    EndLeg,
+    ExpectLeg,
+    LegAttached,
+    LegGone,
+    LegJoined,
+    LinkEnd,
+    PhoneAnswered,
+    RingPhone,
+    Tiding,
+    memory_pair,
+)
+from offhook.media.worker import MediaWorker
+from offhook.testing.clock import run
+from offhook.testing.memory import MemoryApp, MemoryMedia, MemoryParty
+from offhook.wire import streaming
+
+
+def kinds(party: MemoryParty) -> list[str]:
+    return [told.kind for told in party.told]
+
+
+async def phone(media: MemoryMedia, name: str = "phone") -> MemoryParty:
+    """A phone that waits for calls."""
+    party = MemoryParty()
+    await media.order(ExpectLeg(name, name, 16_000))
+    assert party.open(media.legs, name)
+    return party
+
+
+async def ringing(media: MemoryMedia, call: str = "call") -> MemoryParty:
+    """A phone that rings."""
+    party = await phone(media)
+    await media.order(RingPhone("phone", call, "4:+15550100", "4:+15550199"))
+    return party
+
+
+# ------------------------------------------------------------------------------------------------ a caller's life
+
+
+def test_a_caller_hears_ringing_then_is_connected_then_hears_every_frame() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        caller = MemoryParty()
+        await media.order(ExpectLeg("leg", "token", 8000, "call"))
+        assert caller.open(media.legs, "token")
+        await asyncio.sleep(1)
+        assert caller.told == [Told("ringing")]
+        assert caller.frames == []
+        await media.order(ConnectLeg("leg", "call", "4:+15550100"))
+        assert caller.told[1:] == [Told("connected", rate=8000)]
+        await asyncio.sleep(1)
+        assert len(caller.frames) in (50, 51)
+        assert {len(frame) for frame in caller.frames} == {320}
+        await media.order(EndLeg("leg", "the app hung up"))
+        assert caller.told[2:] == [Told("ended", reason="the app hung up")]
+        assert caller.closed
+        count = len(caller.frames)
+        await asyncio.sleep(1)
+        assert len(caller.frames) == count
+        assert media.tidings == [LegAttached("leg"), LegJoined("leg")]
+
+    run(main())
+
+
+def test_what_a_caller_sends_ahead_is_played_from_connected_on() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        app = await media.app("app", 16_000)
+        caller = MemoryParty()
+        await media.order(ExpectLeg("leg", "token", 16_000, "call"))
+        caller.open(media.legs, "token")
+        said = b"\1\2" * 8000
+        caller.say(said[:777])
+        await asyncio.sleep(2)
+        assert not any(app.heard())
+        await media.order(ConnectLeg("leg", "call", "caller"))
+        caller.say(said[777:])
+        await asyncio.sleep(1)
+        assert app.heard().strip(b"\0") == said
+
+    run(main())
+
+
+def test_a_token_works_once() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        await media.order(ExpectLeg("leg", "token", 16_000, "call"))
+        assert not MemoryParty().open(media.legs, "another")
+        assert MemoryParty().open(media.legs, "token")
+        assert not MemoryParty().open(media.legs, "token")
+        await asyncio.sleep(60)
+        assert media.tidings == [LegAttached("leg")]
+
+    run(main())
+
+
+def test_a_token_expires_and_the_leg_is_gone() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        await media.order(ExpectLeg("leg", "token", 16_000, "call", attach_s=3.0))
+        await asyncio.sleep(2.99)
+        assert media.tidings == []
+        await asyncio.sleep(0.02)
+        assert media.tidings == [LegGone("leg", "its audio socket was not opened in time")]
+        assert not MemoryParty().open(media.legs, "token")
+        await media.order(ConnectLeg("leg", "call", "caller"))
+        await media.order(EndLeg("leg", "over"))
+        assert len(media.tidings) == 1
+
+    run(main())
+
+
+def test_the_token_of_a_call_that_has_ended_is_void() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        await media.order(ExpectLeg("leg", "token", 16_000, "call"))
+        await media.order(EndLeg("leg", "over"))
+        assert not MemoryParty().open(media.legs, "token")
+        await asyncio.sleep(60)
+        assert media.tidings == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_client_that_is_lost_has_hung_up(connected: bool) -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        caller = MemoryParty()
+        await media.order(ExpectLeg("leg", "token", 16_000, "call"))
+        caller.open(media.legs, "token")
+        if connected:
+            await media.order(ConnectLeg("leg", "call", "caller"))
+        await asyncio.sleep(0.5)
+        caller.drop()
+        await asyncio.sleep(0.5)
+        assert media.told(LegGone) == [LegGone("leg", "hung up")]
+        assert not media.worker.plane.busy()
+
+    run(main())
+
+
+def test_hanging_up_is_told_once_and_ends_the_socket() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        caller = await media.party("caller")
+        await asyncio.sleep(0.5)
+        caller.tell("hangUp")
+        caller.tell("hangUp")
+        caller.tell("nonsense")  # nobody listens any more
+        await asyncio.sleep(0)
+        assert caller.told[-1] == Told("ended", reason="hung up")
+        assert caller.closed
+        caller.drop()
+        await media.order(EndLeg("caller", "the other side hung up"))
+        assert media.told(LegGone) == [LegGone("caller", "hung up")]
+        assert kinds(caller).count("ended") == 1
+        assert not media.worker.plane.busy()
+
+    run(main())
+
+
+# ------------------------------------------------------------------------------------------------ a phone's life
+
+
+def test_a_phone_waits_rings_answers_and_waits_again() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        party = await ringing(media)
+        assert party.told == [Told("waiting"), Told("ringing", caller="4:+15550100", to="4:+15550199")]
+        party.say(b"\1\0" * 1000)  # nobody hears it
+        party.tell("answer")
+        await asyncio.sleep(0)
+        assert media.told(PhoneAnswered) == [PhoneAnswered("phone")]
+        app = await media.app("app")
+        await media.order(ConnectLeg("phone", "call", "4:+15550199"))
+        await asyncio.sleep(0.5)
+        assert not any(app.heard())
+        await media.order(EndLeg("phone", "the app hung up"))
+        assert party.told[2:] == [
+            Told("connected", rate=16_000),
+            Told("ended", reason="the app hung up"),
+            Told("waiting"),
+        ]
+        assert not party.closed
+        await media.order(RingPhone("phone", "call 2", "4:+15550100", "4:+15550199"))
+        assert kinds(party)[-1] == "ringing"
+
+    run(main())
+
+
+@pytest.mark.parametrize("reason", ["busy", "declined", "no-answer"])
+def test_a_phone_declines_and_stays(reason: str) -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        party = await ringing(media)
+        party.tell("decline", reason=reason)
+        await asyncio.sleep(0)
+        assert media.told(LegGone) == [LegGone("phone", reason, stays=True)]
+        assert party.told[-2:] == [Told("ended", reason=reason), Told("waiting")]
+
+    run(main())
+
+
+def test_a_phone_that_hangs_up_stays_and_starts_the_next_call_afresh() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        party = await ringing(media)
+        party.tell("answer")
+        await media.order(ConnectLeg("phone", "call", "4:+15550199"))
+        party.say(b"\1\0" * 16_000)
+        party.tell("mark", name="end")
+        await asyncio.sleep(0.2)
+        party.tell("hangUp")
+        await asyncio.sleep(0)
+        assert media.told(LegGone) == [LegGone("phone", "hung up", stays=True)]
+        await media.order(EndLeg("phone", "hung up"))  # control has not heard yet
+        assert kinds(party)[-2:] == ["ended", "waiting"]
+        assert kinds(party).count("ended") == 1
+
+        app = await media.app("app", call="call 2")
+        await media.order(RingPhone("phone", "call 2", "4:+15550100", "4:+15550199"))
+        await media.order(ConnectLeg("phone", "call 2", "4:+15550199"))
+        await asyncio.sleep(2)
+        assert not any(app.heard())
+        assert "mark" not in kinds(party)
+
+    run(main())
+
+
+def test_a_phone_whose_client_is_lost_is_gone() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        party = await phone(media)
+        party.drop()
+        await asyncio.sleep(0.1)
+        assert media.told(LegGone) == [LegGone("phone", "hung up", stays=False)]
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", ["answer", "decline", "hangUp"])
+def test_what_comes_after_the_call_has_gone_is_ignored(kind: str) -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        party = await ringing(media)
+        await media.order(EndLeg("phone", "the caller hung up"))
+        told = list(party.told)
+        party.tell(kind)
+        await asyncio.sleep(0)
+        assert party.told == told
+        assert media.tidings == [LegAttached("phone")]
+
+    run(main())
+
+
+# ------------------------------------------------------------------------------------------------ marks and flush
+
+
+def test_a_mark_comes_back_when_all_before_it_was_played() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        caller = await media.party("caller", 16_000)
+        caller.tell("mark", name="at once")
+        caller.say(b"\1\0" * 320 * 10)
+        caller.tell("mark", name="ten")
+        caller.say(b"\1\0" * 320 * 5)
+        caller.say(b"\1\0" * 100)
+        caller.tell("mark", name="partial")
+        await asyncio.sleep(1)
+        marks = {told.name: told.frame for told in caller.told if told.kind == "mark"}
+        assert list(marks) == ["at once", "ten", "partial"]
+        first = marks["at once"]
+        assert marks["ten"] == first + 9  # the tenth frame ends with it
+        assert first + 15 <= marks["partial"] <= first + 18  # what is no whole frame waits a little for the rest
+
+    run(main())
+
+
+def test_the_frame_of_a_mark_is_the_one_heard_next() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        caller = await media.party("caller", 16_000)
+        heard: list[int] = []
+        told = caller.send_text
+
+        def note(data: bytes) -> None:
+            told(data)
+            heard.append(len(caller.frames))
+
+        caller.send_text = note  # type: ignore[method-assign]
+        await asyncio.sleep(0.5)
+        for size in (0, 320, 640, 6400):
+            caller.say(b"\1\0" * size)
+            caller.tell("mark", name=str(size))
+        await asyncio.sleep(1)
+        assert [told.frame for told in caller.told if told.kind == "mark"] == heard
+        assert len(heard) == 4
+
+    run(main())
+
+
+def test_flush_takes_back_what_was_not_played_and_reaches_its_marks() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        caller = await media.party("caller", 16_000)
+        app = await media.app("app", 16_000)
+        caller.say(b"\1\0" * 320 * 100 + b"\1")
+        caller.tell("mark", name="flushed")
+        await asyncio.sleep(0.5)
+        caller.tell("flush")
+        caller.say(b"\2\0" * 320)
+        caller.tell("mark", name="after")
+        await asyncio.sleep(0.5)
+        names = [told.name for told in caller.told if told.kind == "mark"]
+        assert names == ["flushed", "after"]
+        heard = app.heard()
+        assert 20 <= heard.count(b"\1\0" * 320) <= 26
+        assert heard.strip(b"\0").endswith(b"\2\0" * 319 + b"\2")
+
+    run(main())
+
+
+def test_marks_are_bounded() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        caller = await media.party("caller", 16_000)
+        caller.say(bytes(64_000))
+        for number in range(MARKS + 3):
+            caller.tell("mark", name=str(number))
+        assert kinds(caller).count("error") == 3
+        await asyncio.sleep(3)
+        assert kinds(caller).count("mark") == MARKS
+
+    run(main())
+
+
+# ------------------------------------------------------------------------------------------------ digits
+
+
+def digits(app: MemoryApp) -> list[str]:
+    parsed = (streaming.parse_from_server(message) for _, message in app.messages)
+    return [message.tone for message in parsed if isinstance(message, streaming.DtmfData)]
+
+
+def test_digits_reach_the_streams_of_the_call_that_want_them_and_control() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        caller = await media.party("caller")
+        wants = await media.app("wants", dtmf=True)
+        does_not = await media.app("does not")
+        elsewhere = await media.app("elsewhere", call="other call", dtmf=True)
+        await asyncio.sleep(0.1)
+        caller.tell("dtmf", tones="12#*aD")
+        await asyncio.sleep(0.1)
+        assert digits(wants) == ["1", "2", "#", "*", "A", "D"]
+        assert digits(does_not) == digits(elsewhere) == []
+        assert b'{"kind":"DtmfData","dtmfData":{"data":"1"}}' in [message for _, message in wants.messages]
+        assert media.told(DigitsPressed) == [DigitsPressed("caller", "12#*AD")]
+
+    run(main())
+
+
+def test_digits_before_the_call_reach_nobody() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        await media.order(ExpectLeg("leg", "token", 16_000, "call"))
+        caller = MemoryParty()
+        caller.open(media.legs, "token")
+        caller.tell("dtmf", tones="1")
+        await asyncio.sleep(0)
+        assert caller.told == [Told("ringing")]
+        assert media.tidings == [LegAttached("leg")]
+
+    run(main())
+
+
+# ------------------------------------------------------------------------------------------------ nonsense
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'"hangUp"',
+        b"{}",
+        b'{"kind":7}',
+        b'{"kind":"sing"}',
+        b'{"kind":"dtmf"}',
+        b'{"kind":"dtmf","tones":"12x"}',
+        b'{"kind":"dtmf","tones":"' + b"1" * 101 + b'"}',
+        b'{"kind":"mark","name":"' + b"n" * 101 + b'"}',
+        b'{"kind":"decline","reason":"busy"}',  # a caller
+        b'{"kind":"answer"}',
+        b'\xff{"kind":"hangUp"}',
+        b'{"kind":"mark","name":"\xff"}',
+        b"[" * 5000,
+    ],
+)
+def test_a_caller_that_talks_nonsense_is_told_so_and_goes_on(text: bytes) -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        caller = await media.party("caller")
+        caller.tell_raw(text)
+        assert kinds(caller)[-1] == "error"
+        assert caller.told[-1].reason
+        await asyncio.sleep(0.5)
+        assert len(caller.frames) > 20
+        assert media.told(LegGone) == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("text", [b'{"kind":"decline","reason":"bored"}', b'{"kind":"ringing"}'])
+def test_a_phone_that_talks_nonsense_is_told_so_and_goes_on_ringing(text: bytes) -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        party = await ringing(media)
+        party.tell_raw(text)
+        assert kinds(party)[-1] == "error"
+        party.tell("answer")
+        await asyncio.sleep(0)
+        assert media.told(PhoneAnswered) == [PhoneAnswered("phone")]
+
+    run(main())
+
+
+def test_a_connected_phone_cannot_decline() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        party = await ringing(media)
+        await media.order(ConnectLeg("phone", "call", "4:+15550199"))
+        party.tell("decline", reason="busy")
+        assert kinds(party)[-1] == "error"
+        assert media.told(LegGone) == []
+
+    run(main())
+
+
+@given(st.binary(max_size=60) | st.text(max_size=40).map(str.encode))
+def test_no_text_raises(text: bytes) -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        caller = await media.party("caller")
+        caller.tell_raw(text)
+        await media.order(EndLeg("caller", "over"))
+
+    run(main())
+
+
+def test_a_client_that_does_not_read_loses_frames() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        caller = MemoryParty()
+        await media.order(ExpectLeg("leg", "token", 16_000, "call"))
+        leg = media.legs.attach("token", caller)
+        assert leg is not None
+        await media.order(ConnectLeg("leg", "call", "caller"))
+        await asyncio.sleep(0.5)
+        before = len(caller.frames)
+        leg.writable = False
+        await asyncio.sleep(1)
+        assert len(caller.frames) == before
+        assert leg.lost_frames in (50, 51)
+        leg.writable = True
+        await asyncio.sleep(0.5)
+        assert len(caller.frames) + leg.lost_frames == leg.frames
+
+    run(main())
+
+
+# ------------------------------------------------------------------------------------------------ real sockets
+
+
+class Port:
+    """A media worker whose audio port is open."""
+
+    def __init__(self, control: LinkEnd, legs: SimulatedLegs, url: str, session: aiohttp.ClientSession) -> None:
+        self.control = control
+        self.legs = legs
+        self.url = url
+        self.session = session
+        self.tidings: asyncio.Queue[Tiding] = asyncio.Queue()
+        control.on_receive(self.tidings.put_nowait)
+
+    async def call(self) -> aiohttp.ClientWebSocketResponse:
+        """Place a call and connect it."""
+        self.control.send(ExpectLeg("leg", "token", 16_000, "call"))
+        await asyncio.sleep(0)
+        socket = await self.session.ws_connect(self.url + PATH + "token")
+        assert await self.tidings.get() == LegAttached("leg")
+        self.control.send(ConnectLeg("leg", "call", "caller"))
+        assert await self.tidings.get() == LegJoined("leg")
+        return socket
+
+
+@asynccontextmanager
+async def port() -> AsyncIterator[Port]:
+    control, end = memory_pair()
+    worker = MediaWorker(end, MemoryApp(), 0.0)
+    legs = SimulatedLegs(worker)
+    worker.start()
+    number = await legs.listen("127.0.0.1")
+    async with aiohttp.ClientSession() as session:
+        yield Port(control, legs, f"ws://127.0.0.1:{number}", session)
+        await legs.close()
+        await worker.close()
+
+
+async def texts(socket: aiohttp.ClientWebSocketResponse) -> list[dict[str, Any]]:
+    """Read until the socket is closed; return the text messages."""
+    return [msgspec.json.decode(message.data) async for message in socket if message.type is aiohttp.WSMsgType.TEXT]
+
+
+@pytest.mark.sockets
+def test_a_call_over_a_real_socket() -> None:
+    async def main() -> None:
+        async with port() as server:
+            socket = await server.call()
+            await socket.send_str('{"kind":"mark","name":"first"}')
+            frames = 0
+            while frames < 10:
+                message = await socket.receive()
+                if message.type is aiohttp.WSMsgType.BINARY:
+                    assert len(message.data) == 640
+                    frames += 1
+            server.control.send(EndLeg("leg", "the app hung up"))
+            told = await texts(socket)
+            assert told[-1] == {"kind": "ended", "reason": "the app hung up"}
+            assert socket.close_code == 1000
+            assert server.tidings.empty()
+
+    asyncio.run(main())
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("path", ["/", "/legs/", "/legs/wrong", "/other/token", "/legs/token/more"])
+def test_without_the_token_there_is_nothing(path: str) -> None:
+    async def main() -> None:
+        async with port() as server:
+            server.control.send(ExpectLeg("leg", "token", 16_000, "call"))
+            await asyncio.sleep(0)
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await server.session.ws_connect(server.url + path)
+            assert refused.value.status == 404
+            assert server.tidings.empty()
+
+    asyncio.run(main())
+
+
+@pytest.mark.sockets
+def test_the_reason_arrives_although_the_client_is_still_sending() -> None:
+    async def main() -> None:
+        async with port() as server:
+            socket = await server.call()
+
+            async def talk() -> None:
+                while not socket.closed:
+                    await socket.send_bytes(bytes(100_000))
+
+            talking = asyncio.create_task(talk())
+            await asyncio.sleep(0.05)
+            server.control.send(EndLeg("leg", "the app hung up"))
+            told = await texts(socket)
+            assert told[-1]["kind"] == "ended"
+            assert socket.close_code == 1000
+            talking.cancel()
+            await asyncio.gather(talking, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+@pytest.mark.sockets
+def test_a_client_that_goes_away_has_hung_up_once() -> None:
+    async def main() -> None:
+        async with port() as server:
+            socket = await server.call()
+            await socket.close()
+            assert await server.tidings.get() == LegGone("leg", "hung up")
+            server.control.send(EndLeg("leg", "over"))
+            await asyncio.sleep(0.05)
+            assert server.tidings.empty()
+
+    asyncio.run(main())
+
+
+@pytest.mark.sockets
+def test_audio_may_come_in_fragments_and_a_fragmented_text_is_not_audio() -> None:
+    async def main() -> None:
+        async with port() as server:
+            socket = await server.call()
+            leg = server.legs._legs["leg"]
+            assert socket._writer is not None
+            transport = socket._writer.transport  # aiohttp itself sends no fragments
+            transport.write(fragment(0x01, b'{"kind":', fin=False) + fragment(0x00, b'"hangUp"}', fin=True))
+            transport.write(fragment(0x02, b"\1\0" * 3200, fin=False) + fragment(0x00, b"\2\0" * 3200, fin=True))
+            transport.write(fragment(0x01, b'{"kind":"mark","name":"end"}', fin=True))
+            told: list[str] = []
+            while "mark" not in told:
+                message = await socket.receive()
+                if message.type is aiohttp.WSMsgType.TEXT:
+                    told.append(msgspec.json.decode(message.data)["kind"])
+            assert "error" in told
+            assert leg.playout.played_frames == 20
+            await socket.close()
+
+    asyncio.run(main())
+
+
+def fragment(opcode: int, data: bytes, *, fin: bool) -> bytes:
+    """A WebSocket frame from a client, masked with zeros."""
+    size = len(data).to_bytes(2, "big") if len(data) >= 126 else b""
+    first = opcode | (0x80 if fin else 0)
+    return bytes([first, 0x80 | (126 if size else len(data))]) + size + bytes(4) + data
+
+
+@pytest.mark.sockets
+def test_closing_the_port_ends_every_party() -> None:
+    async def main() -> None:
+        async with port() as server:
+            caller = await server.call()
+            server.control.send(ExpectLeg("phone", "phone-token", 16_000))
+            await asyncio.sleep(0)
+            waiting = await server.session.ws_connect(server.url + PATH + "phone-token")
+            closing = asyncio.create_task(server.legs.close())
+            for socket in (caller, waiting):
+                told = await texts(socket)
+                assert told[-1] == {"kind": "ended", "reason": "the server stops"}
+                assert socket.close_code == 1000
+            await closing
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await server.session.ws_connect(server.url + PATH + "x")
+
+    asyncio.run(main())

@@ -1,0 +1,167 @@
+"""From the glossary's events to what an app is sent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_args
+
+import pytest
+
+from offhook.call import messages as m
+from offhook.call.model import (
+    CallData,
+    Connection,
+    EndCause,
+    MediaStream,
+    Participant,
+    StreamFailure,
+    StreamState,
+)
+from offhook.server.eventgrid import EndpointStatus
+from offhook.server.webhooks import END, KINDS, STREAM, Webhooks
+from offhook.wire import events
+
+CALL = CallData("call", "server", "correlation", "4:+15550100", caller_name="Somebody")
+EVENTS: list[m.Event] = [
+    m.CallConnected("context"),
+    m.CallDisconnected(EndCause.REMOTE_LEFT, "context"),
+    m.CreateCallFailed(EndCause.BUSY, "context"),
+    m.AnswerFailed(EndCause.REMOTE_LEFT, "context"),
+    m.ParticipantsUpdated((Participant("4:+15550100"), Participant("8:acs:r_u")), 3),
+    m.StreamingStarted("context"),
+    m.StreamingStarted("context", again=True),
+    m.StreamingStopped("context"),
+    m.StreamingFailed(StreamFailure.UNREACHABLE, "connection refused", "context"),
+]
+
+
+class Sent:
+    """Stands for the deliverer and the endpoints alike."""
+
+    def __init__(self, *endpoints: EndpointStatus) -> None:
+        self.sent: list[tuple[str, str, str, bool]] = []
+        self.bodies: list[Any] = []
+        self.offered: list[float] = []
+        self._endpoints = list(endpoints)
+
+    def send(self, lane: str, url: str, body: bytes, kind: str, last: bool = False) -> None:
+        self.sent.append((lane, url, kind, last))
+        self.bodies += json.loads(body)
+
+    def status(self) -> list[EndpointStatus]:
+        return self._endpoints
+
+    def offer(self, body: bytes, seconds: float) -> None:
+        self.bodies += json.loads(body)
+        self.offered.append(seconds)
+
+
+def webhooks(sent: Any) -> Webhooks:
+    return Webhooks(sent, sent, "/topic", lambda: 1767607200.25)
+
+
+def connection(version: str = "2025-06-15") -> Connection:
+    return Connection(
+        "c", "8:acs:r_u", "https://app.example/?a=b", version, MediaStream("s", None, StreamState.DISABLED)
+    )
+
+
+def sent(event: m.Event, version: str = "2025-06-15", callback: str | None = None) -> Sent:
+    gone = Sent()
+    webhooks(gone).notify(CALL, connection(version), event, callback)
+    return gone
+
+
+def data(event: m.Event, version: str = "2025-06-15") -> Any:
+    (body,) = sent(event, version).bodies
+    return body["data"]
+
+
+def test_every_event_has_its_name() -> None:
+    assert set(KINDS) == set(get_args(m.Event)) == {type(event) for event in EVENTS}
+    assert set(KINDS.values()) <= set(events.SINCE)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_an_event_goes_to_its_connection_and_names_its_call(event: m.Event) -> None:
+    gone = sent(event)
+    kind = KINDS[type(event)]
+    assert gone.sent == [("c", "https://app.example/?a=b", kind, kind == "CallDisconnected")]
+    (body,) = gone.bodies
+    assert body["type"] == body["data"]["publicEventType"] == f"Microsoft.Communication.{kind}"
+    assert body["source"] == body["subject"] == "calling/callConnections/c"
+    for key, value in {"callConnectionId": "c", "serverCallId": "server", "correlationId": "correlation"}.items():
+        assert body["data"][key] == value
+    assert body["data"]["version"] == "2025-06-15"
+    assert body["data"].get("operationContext") == (None if kind == "ParticipantsUpdated" else "context")
+    assert "null" not in json.dumps(body)
+
+
+def test_every_event_has_an_id_of_its_own() -> None:
+    one, two = (sent(EVENTS[0]).bodies[0]["id"] for _ in range(2))
+    assert one != two
+
+
+def test_an_operation_may_name_a_callback() -> None:
+    assert sent(EVENTS[5], callback="https://other.example/").sent[0][1] == "https://other.example/"
+
+
+@pytest.mark.parametrize("cause", EndCause)
+def test_every_end_has_a_code(cause: EndCause) -> None:
+    result = data(m.CallDisconnected(cause, None))["resultInformation"]
+    assert (result["code"], result["subCode"]) == (END[cause].code, END[cause].sub_code)
+    assert result["message"].endswith(f"#{result['subCode']}.@")
+    assert "operationContext" not in data(m.CallDisconnected(cause, None))
+
+
+@pytest.mark.parametrize("failure", StreamFailure)
+def test_every_failure_of_a_stream_says_what_happened(failure: StreamFailure) -> None:
+    told = data(m.StreamingFailed(failure, "the very cause", None))
+    assert told["resultInformation"]["message"].endswith(" Cause: the very cause")
+    assert told["mediaStreamingUpdate"]["mediaStreamingStatus"] == "mediaStreamingFailed"
+    assert told["mediaStreamingUpdate"]["mediaStreamingStatusDetails"] == STREAM[failure][1]
+
+
+@pytest.mark.parametrize(
+    ("again", "details"), [(False, "subscriptionStarted"), (True, "streamConnectionReestablished")]
+)
+def test_a_stream_that_starts(again: bool, details: str) -> None:
+    assert data(m.StreamingStarted(None, again))["mediaStreamingUpdate"] == {
+        "contentType": "Audio",
+        "mediaStreamingStatus": "mediaStreamingStarted",
+        "mediaStreamingStatusDetails": details,
+    }
+
+
+def test_participants() -> None:
+    told = data(EVENTS[4])
+    assert told["sequenceNumber"] == 3
+    assert [one["identifier"]["kind"] for one in told["participants"]] == ["phoneNumber", "communicationUser"]
+
+
+@pytest.mark.parametrize(
+    ("version", "kinds"),
+    [
+        ("2023-10-15", {"CallConnected", "CallDisconnected", "ParticipantsUpdated"}),
+        ("2024-11-15-preview", set(KINDS.values())),
+        ("2026-03-12", set(KINDS.values())),
+    ],
+)
+def test_an_app_is_sent_what_its_sdk_knows(version: str, kinds: set[str]) -> None:
+    assert {kind for event in EVENTS for _, _, kind, _ in sent(event, version).sent} == kinds
+
+
+def test_an_incoming_call_is_offered_to_the_endpoints() -> None:
+    gone = Sent(EndpointStatus("https://app.example", True, None))
+    assert webhooks(gone).offer(CALL, "4:+15550199", "context", 30)
+    (event,) = gone.bodies
+    assert event["data"]["callerDisplayName"] == "Somebody"
+    assert event["data"]["incomingCallContext"] == "context"
+    assert "customContext" not in event["data"]
+    assert gone.offered == [30]
+
+
+def test_nobody_is_offered_a_call_when_nobody_is_configured() -> None:
+    gone = Sent()
+    assert not webhooks(gone).offer(CALL, "4:+15550199", "context", 30)
+    assert gone.offered == []
