@@ -1,6 +1,8 @@
-"""An echo on FastAPI with `offhook.bot`: see bot_fastapi_before.py for the same without.
+"""An echo on FastAPI, with `offhook.bot`.
 
-uvicorn --app-dir examples bot_fastapi:app --port 8080
+    uvicorn --app-dir examples bot_fastapi:app --port 8080
+
+See bot_fastapi_before.py for the same app without.
 """
 
 from fastapi import FastAPI, WebSocket

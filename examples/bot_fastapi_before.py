@@ -1,6 +1,8 @@
-"""An echo on FastAPI as one writes it without a library: see bot_fastapi.py for what `offhook.bot` makes of it.
+"""An echo on FastAPI, written by hand.
 
-uvicorn --app-dir examples bot_fastapi_before:app --port 8080
+    uvicorn --app-dir examples bot_fastapi_before:app --port 8080
+
+See bot_fastapi.py for the same app with `offhook.bot`.
 """
 
 import base64

@@ -296,3 +296,17 @@ def test_whether_the_app_asks_for_what_was_heard(path: str, asked: bool) -> None
         return MediaStream(FakeTransport(), METADATA, None, path).heard_asked
 
     assert asyncio.run(run()) is asked
+
+
+def test_one_task_reads() -> None:
+    async def test(stream: MediaStream, _: FakeTransport) -> None:
+        reader = asyncio.ensure_future(stream.__anext__())
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="another task"):
+            await anext(stream)
+        reader.cancel()
+        await asyncio.wait([reader])
+        stream.feed(frame(3))
+        assert numbers([await anext(stream)]) == [3]  # a reader that was cancelled is no reader
+
+    with_stream(test)

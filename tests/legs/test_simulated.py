@@ -190,7 +190,7 @@ def test_a_phone_waits_rings_answers_and_waits_again() -> None:
         party.say(b"\1\0" * 1000)  # nobody hears it
         party.tell("answer")
         await asyncio.sleep(0)
-        assert media.told(PhoneAnswered) == [PhoneAnswered("phone")]
+        assert media.told(PhoneAnswered) == [PhoneAnswered("phone", "call")]
         app = await media.app("app")
         await media.order(ConnectLeg("phone", "call", "4:+15550199"))
         await asyncio.sleep(0.5)
@@ -215,7 +215,7 @@ def test_a_phone_declines_and_stays(reason: str) -> None:
         party = await ringing(media)
         party.tell("decline", reason=reason)
         await asyncio.sleep(0)
-        assert media.told(LegGone) == [LegGone("phone", reason, stays=True)]
+        assert media.told(LegGone) == [LegGone("phone", reason, left="call")]
         assert party.told[-2:] == [Told("ended", reason=reason), Told("waiting")]
 
     run(main())
@@ -232,7 +232,7 @@ def test_a_phone_that_hangs_up_stays_and_starts_the_next_call_afresh() -> None:
         await asyncio.sleep(0.2)
         party.tell("hangUp")
         await asyncio.sleep(0)
-        assert media.told(LegGone) == [LegGone("phone", "hung up", stays=True)]
+        assert media.told(LegGone) == [LegGone("phone", "hung up", left="call")]
         await media.order(EndLeg("phone", "hung up"))  # control has not heard yet
         assert kinds(party)[-2:] == ["ended", "waiting"]
         assert kinds(party).count("ended") == 1
@@ -253,7 +253,7 @@ def test_a_phone_whose_client_is_lost_is_gone() -> None:
         party = await phone(media)
         party.drop()
         await asyncio.sleep(0.1)
-        assert media.told(LegGone) == [LegGone("phone", "hung up", stays=False)]
+        assert media.told(LegGone) == [LegGone("phone", "hung up")]
 
     run(main())
 
@@ -441,7 +441,7 @@ def test_a_phone_that_talks_nonsense_is_told_so_and_goes_on_ringing(text: bytes)
         assert kinds(party)[-1] == "error"
         party.tell("answer")
         await asyncio.sleep(0)
-        assert media.told(PhoneAnswered) == [PhoneAnswered("phone")]
+        assert media.told(PhoneAnswered) == [PhoneAnswered("phone", "call")]
 
     run(main())
 

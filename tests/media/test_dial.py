@@ -662,7 +662,8 @@ def test_a_slow_app_is_noticed_within_a_second_of_frames(
 def test_a_bot_of_ours_hears_and_answers() -> None:
     async def echo(stream: bot.MediaStream) -> None:
         async for message in stream:
-            stream.send_audio_nowait(getattr(message, "pcm", b""))
+            if isinstance(message, bot.AudioData):
+                stream.send_audio_nowait(message.pcm)
 
     async def main() -> None:
         async with await bot.serve(echo) as server:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from offhook.audio import pcm
-from offhook.media.plane import SLOTS, Plane, Row
+from offhook.media.plane import FILL, SLOTS, Plane, Row
 from offhook.wire import streaming
 
 TOLERANCE = 0.3  # dB
@@ -411,12 +411,14 @@ def test_a_frame_of_a_wrong_size_is_silence_and_counted(wrong: bytes) -> None:
     assert row.faults == 1
 
 
-def test_calls_spread_over_the_slots_and_a_call_stays_in_one() -> None:
+def test_slots_are_filled_one_after_the_other_then_evenly_and_a_call_stays_in_one() -> None:
     plane = Plane(0.0)
-    rows = [join(plane, Party(), 16_000, call=f"call {number}") for number in range(3 * SLOTS)]
-    assert [slot.rows for slot in plane.slots] == [3] * SLOTS
+    rows = [join(plane, Party(), 16_000, call=f"call {number}") for number in range(FILL + 3)]
+    assert [slot.rows for slot in plane.slots] == [FILL, 3] + [0] * (SLOTS - 2)
+    rows += [join(plane, Party(), 16_000, call=f"more {number}") for number in range(FILL * (SLOTS - 1) - 3 + SLOTS)]
+    assert [slot.rows for slot in plane.slots] == [FILL + 1] * SLOTS
     rows += [join(plane, Party(), 16_000, call="call 0") for _ in range(5)]
-    assert sorted(slot.rows for slot in plane.slots) == [3] * (SLOTS - 1) + [8]
+    assert [slot.rows for slot in plane.slots] == [FILL + 6] + [FILL + 1] * (SLOTS - 1)
     for row in rows:
         plane.remove(row)
         plane.remove(row)  # one that is not there is ignored

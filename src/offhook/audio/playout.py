@@ -46,6 +46,7 @@ class Playout:
         self._playing = False
         self._pace = _Pace(rate) if live_trim else None
         self._window = _Window()
+        self.played_bytes = 0  # of what was pushed, without padding
         self.played_frames = 0
         self.padded_frames = 0
         self.underruns = 0  # times that the queue ran dry
@@ -84,6 +85,7 @@ class Playout:
         """Return the frame of this tick, or None when there is nothing to play. Call it once a tick."""
         if self.queued_bytes >= self.frame_bytes:
             frame = self._take(self.frame_bytes)
+            self.played_bytes += self.frame_bytes
             self._playing = True
             self._idle_ticks += 1
             self.played_frames += 1
@@ -98,6 +100,7 @@ class Playout:
             frame = self._take(self.queued_bytes)
             self._drop_odd()
             self.played_frames += 1
+            self.played_bytes += len(frame)
             self.padded_frames += 1
             return frame + bytes(self.frame_bytes - len(frame))
         if self._playing:

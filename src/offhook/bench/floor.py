@@ -1,8 +1,8 @@
 """The floor: what the sockets alone cost.
 
 A bare loop with non-blocking sockets, a turn of which receives what is there and sends one message of the product's
-size on each socket of one slot. No WebSocket, JSON, base64, mask, mixing or event loop: no program in Python that
-carries these calls can cost less, so the product's cost is told as a multiple of it.
+size on each socket of one slot; slots are as full as the product's. No WebSocket, JSON, base64, mask, mixing or event
+loop: no program in Python that carries these calls can cost much less, so the product's cost is told as a multiple.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import gc
 import socket
 import time
+from itertools import islice
 
 from offhook.bench import machine
 from offhook.bench.work import HOST, Floor, Late, Work, sizes
 from offhook.media.clock import TICK_S, Lateness
 from offhook.media.dial import SEND_BUFFER
-from offhook.media.plane import SLOTS
+from offhook.media.plane import DEFAULT_RATE, SLOTS, Plane, Row
 
 READ = 64 << 10  # bytes; a turn finds one message, after a stall some more
 
@@ -53,24 +54,44 @@ def _connect(port: int) -> socket.socket:
     return one
 
 
+def slot_sizes(calls: int) -> list[int]:
+    """Return how many calls the plane puts into each of its slots, of a leg and a stream each."""
+    plane, nobody = Plane(0.0), _Nobody()
+    for number in range(calls):
+        for stream in (False, True):
+            plane.add(Row(str(number), "", DEFAULT_RATE, nobody, nobody, stream=stream))
+    return [len(slot.calls) for slot in plane.slots]
+
+
+class _Nobody:
+    def poll(self, now: float) -> None:
+        """Be silent."""
+
+    def send(self, data: bytes) -> None:
+        """Hear nothing."""
+
+
 class _Loop:
     def __init__(self, sockets: list[socket.socket], message: bytes) -> None:
-        self._slots = [sockets[i::SLOTS] for i in range(SLOTS)]
+        rest = iter(sockets)
+        slots = [list(islice(rest, size)) for size in slot_sizes(len(sockets))]
+        self._turns = [(i * TICK_S / SLOTS, slot) for i, slot in enumerate(slots) if slot]  # seconds into the tick
         self._message = message
-        self._start = time.monotonic()
-        self._step = 0
+        self._tick = time.monotonic()  # when the current one began
         self.missed = 0
         self.lateness = Lateness()
 
     def run(self, seconds: float) -> None:
-        """Serve one slot after the other, each at its own absolute deadline."""
-        end = time.monotonic() + seconds
-        while (due := self._start + self._step * TICK_S / SLOTS) < end:
-            if (early := due - time.monotonic()) > 0:
-                time.sleep(early)
-            self.lateness.add(max(time.monotonic() - due, 0.0))
-            self._turn(self._slots[self._step % SLOTS])
-            self._step += 1
+        """Serve one slot after the other, each at its own absolute deadline, in whole ticks."""
+        end = self._tick + seconds
+        while self._tick < end:
+            for offset, sockets in self._turns:
+                due = self._tick + offset
+                if (early := due - time.monotonic()) > 0:
+                    time.sleep(early)
+                self.lateness.add(max(time.monotonic() - due, 0.0))
+                self._turn(sockets)
+            self._tick += TICK_S
 
     def _turn(self, sockets: list[socket.socket]) -> None:
         message = self._message

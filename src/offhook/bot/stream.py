@@ -68,8 +68,8 @@ class Transport(Protocol):
 class MediaStream:
     """The audio of one call, both ways, for as long as its socket is open. `serve` makes them; a handler uses one.
 
-    `async for` gives the messages in order of arrival and ends with the socket; one task may read. Everything here belongs to the event
-    loop of the server; nothing is safe to call from another thread.
+    `async for` gives the messages in order of arrival and ends with the socket; one task may read. Everything here
+    belongs to the event loop of the server; nothing is safe to call from another thread.
     """
 
     def __init__(
@@ -161,12 +161,10 @@ class MediaStream:
         True when all of it was sent; False when `stop_audio` was called meanwhile, and the rest is not sent. Raises
         StreamClosed. Calls from several tasks are sent whole, one after the other.
         """
-        if self._writable.is_set() and not self._sending.locked():  # nearly always: nothing to wait for
-            if self.closed:
-                raise StreamClosed("the stream has ended")
-            for piece in self._pieces(pcm):
-                self._send(piece)
-            return True
+        if self.closed:
+            raise StreamClosed("the stream has ended")
+        if len(pcm) <= PIECE and self._writable.is_set() and not self._sending.locked():  # nearly always: no wait
+            return self.send_audio_nowait(pcm)
         stops = self._stops
         async with self._sending:
             for piece in self._pieces(pcm) if stops == self._stops else ():
@@ -183,6 +181,9 @@ class MediaStream:
         if self.closed or (not self._writable.is_set() and self._transport.unsent() > REFUSE_ABOVE):
             self.refused += 1
             return False
+        if type(pcm) is bytes and len(pcm) <= PIECE and not (self._odd or len(pcm) & 1):  # nearly always
+            self._send(pcm)
+            return True
         for piece in self._pieces(pcm):
             self._send(piece)
         return True
@@ -215,12 +216,13 @@ class MediaStream:
         await self._transport.wait_closed()
 
     def _send(self, piece: bytes) -> None:
+        rate = self.metadata.sample_rate
+        if not rate:
+            raise ValueError("this is a transcription socket: it carries no audio")
         self._transport.send(audio_data_out(piece))
-        self.playhead.push(len(piece) / (2 * self.metadata.sample_rate), self._clock())
+        self.playhead.push(len(piece) / (2 * rate), self._clock())
 
     def _pieces(self, pcm: Pcm) -> list[bytes]:
-        if not self.metadata.sample_rate:
-            raise ValueError("this is a transcription socket: it carries no audio")
         data = pcm.astype("<i2").tobytes() if isinstance(pcm, np.ndarray) else bytes(pcm)
         if self._odd or len(data) & 1:
             data = self._odd + data

@@ -144,7 +144,7 @@ class SimulatedLeg:
                 self.playout.flush()
             case "answer" if self.is_phone:
                 if self.call is not None and self._row is None:
-                    self._worker.tell(PhoneAnswered(self.id))
+                    self._worker.tell(PhoneAnswered(self.id, self.call))
             case "decline" if self.is_phone and self._row is None and said.reason in DECLINES:
                 self._leave_call(said.reason)
             case "hangUp":
@@ -197,7 +197,7 @@ class SimulatedLeg:
 
     def _leave_call(self, reason: str) -> None:
         if self.call is not None:  # Else the call was over before the client knew.
-            self._worker.tell(LegGone(self.id, reason, stays=self.is_phone))
+            self._worker.tell(LegGone(self.id, reason, self.call if self.is_phone else ""))
             self.end(reason)
 
     def _leave_mix(self) -> None:

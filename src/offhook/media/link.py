@@ -98,7 +98,10 @@ class LegAttached(Tiding, frozen=True):
 
 
 class PhoneAnswered(Tiding, frozen=True):
+    """The phone picked up `call`; by the time this is read, that call may be over and another one ring."""
+
     leg: str
+    call: str
 
 
 class LegJoined(Tiding, frozen=True):
@@ -109,11 +112,11 @@ class LegJoined(Tiding, frozen=True):
 
 class LegGone(Tiding, frozen=True):
     """The leg's party hung up, declined (`reason`: busy, declined, no-answer), or was lost; not told of a leg that
-    `EndLeg` ended first. `stays`: a phone that left its call goes on waiting for the next one."""
+    `EndLeg` ended first. `left`: the call that a phone left, which goes on waiting for the next one; "": it is gone."""
 
     leg: str
     reason: str
-    stays: bool = False
+    left: str = ""
 
 
 class DigitsPressed(Tiding, frozen=True):

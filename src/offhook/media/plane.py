@@ -2,16 +2,16 @@
 
 The way of a frame through one slot tick, from a caller to an app and back:
 
-    Source.poll ──► decode ──► Inlet: to the call's rate ──► Mix: sum per call, minus one's own ──► Outlet ──► Sink
-    (leg, stream)                                                                        (to each row's rate)
+    Source.poll ──► Inlet: to the call's rate ──► Mix: who hears whom ──► Outlet: to each row's rate ──► Sink
+    (leg, stream)                                                                              (leg, stream)
 
-A *row* is one leg or one stream. Rows of a call stand together in the matrix of a `Mix`, one frame of int16 a row; what
-a row hears is the sum of its call minus itself, so a two-party call and a conference are the same code, and a stream in
-mixed mode hears everyone but its own app. An unmixed stream gets the other rows as they are.
+A *row* is one leg or one stream. Rows of a call stand together in the matrix of a `Mix`, one frame of int16 a row; a
+row hears the sum of its call without itself, so a leg and a stream are the same thing, and a stream in mixed mode
+hears everyone but its own app. An unmixed stream gets the other rows as they are.
 
 A plane has `SLOTS` slots; a call lives in one of them, and slot `i` is ticked `i` slot times into each 20 ms. Nothing
-in a tick awaits, logs, or raises past its row: a source or sink that raises is counted in `Row.faults`.
-The matrices' shape (`Layout`) is made anew only when a row comes or goes.
+in a tick awaits, logs, or raises past its row: a source or sink that raises is counted in `Row.faults`. The matrices
+are laid out anew only when a row comes or goes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from offhook.audio.resample import resampler
 from offhook.media.dominant import SPEAKERS, Dominant
 from offhook.wire import streaming
 
-SLOTS = 10  # 2 ms apart: a slot of 40 calls takes 0.3 to 0.7 ms, with resampling up to 2, and no call waits for all
+SLOTS = 10  # 2 ms apart, so that no call waits for all the others
+FILL = 32  # rows: a slot is filled so far before the next one is begun, as a slot costs much the same for 1 row or 20
 DEFAULT_RATE = 16_000  # a call nobody streams from is mixed at this rate
 
 Samples = npt.NDArray[np.int16]
@@ -187,6 +188,40 @@ class Outlet:
 # ------------------------------------------------------------------------------------------------ the mix
 
 
+class Hearing:
+    """Who hears whom: each line of a call hears the sum of the call's other lines.
+
+    Of two, each hears the other: a permutation, bit for bit. Of more (or one alone), a 0/1 matrix times the frames; in
+    float32 the sum is exact for up to 512 parties, and it is four times as fast as numpy's segment sum.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        """`sizes`: the number of lines of each call, in order."""
+        lines = np.arange(sum(sizes))
+        call_of = np.repeat(np.arange(len(sizes)), sizes)
+        size_of = np.repeat(sizes, sizes)
+        first_of = np.repeat(np.cumsum([0, *sizes[:-1]]), sizes)
+        self.partner = np.where(size_of == 2, 2 * first_of + 1 - lines, lines)
+        self.parties = lines[size_of != 2]
+        together = call_of[self.parties, None] == call_of[None, self.parties]
+        self.weights = (together & ~np.eye(len(self.parties), dtype=bool)).astype(np.float32)
+
+    def mix(self, frames: Samples) -> Samples:
+        """Return what each line hears, clipped to 16 bits; `frames` is (lines, samples)."""
+        heard: Samples = frames[self.partner]
+        if len(self.parties):
+            sums = self.weights @ frames[self.parties].astype(np.float32)
+            heard[self.parties] = np.clip(sums, -32768, 32767, out=sums)
+        return heard
+
+    def any_of(self, audible: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Return for each line whether any line that it hears is audible."""
+        heard: npt.NDArray[np.bool_] = audible[self.partner]
+        if len(self.parties):
+            heard[self.parties] = self.weights @ audible[self.parties] > 0
+        return heard
+
+
 class Mix:
     """The calls of one slot that are mixed at one rate. Lines of a call stand together."""
 
@@ -194,8 +229,7 @@ class Mix:
         self.rate = rate
         self.rows = [row for call in calls for row in call]
         sizes = [len(call) for call in calls]
-        self.starts = np.cumsum([0, *sizes[:-1]])  # first line of each call
-        self.call_of = np.repeat(np.arange(len(calls)), sizes)
+        self.hearing = Hearing(sizes)
         self.frames: Samples = np.zeros((len(self.rows), pcm.samples_per_frame(rate)), np.int16)
         self.others = self.frames
         self.audible = np.zeros(len(self.rows), bool)
@@ -208,11 +242,8 @@ class Mix:
         """One frame of every row: in, mixed, out."""
         for inlet in self.inlets:
             inlet.fill(self.frames, self.audible, now)
-        total = np.add.reduceat(self.frames, self.starts, axis=0, dtype=np.int32)[self.call_of]
-        total -= self.frames
-        self.others = np.clip(total, -32768, 32767, out=total).astype(np.int16)
-        talking = np.add.reduceat(self.audible, self.starts, dtype=np.int32)[self.call_of]
-        self.others_audible = talking > self.audible
+        self.others = self.hearing.mix(self.frames)
+        self.others_audible = self.hearing.any_of(self.audible)
         for dominant in self.dominants.values():
             dominant.listen(self.frames)
         for outlet in self.outlets:
@@ -287,7 +318,8 @@ class Plane:
         """Put a row into its call; from the next tick on it hears and is heard."""
         slot = self._slot_of.get(row.call)
         if slot is None:
-            slot = self._slot_of[row.call] = min(self.slots, key=lambda s: s.rows)
+            slot = next((s for s in self.slots if s.rows < FILL), None) or min(self.slots, key=lambda s: s.rows)
+            self._slot_of[row.call] = slot
         slot.calls.setdefault(row.call, []).append(row)
         slot.rows += 1
         slot.stale = True

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from offhook.audio import pcm
 from offhook.audio.playout import Playout
 from offhook.media.dial import AppSocket, Dial, DialError
+from offhook.media.heard import Heard, is_asked
 from offhook.media.link import OpenStream, StreamDown, StreamEnded, StreamOddity, StreamUp, Tiding
 from offhook.media.plane import Plane, Row
 from offhook.wire import streaming
@@ -37,6 +38,7 @@ class MediaStream:
         self._wake = wake
         self._loop = asyncio.get_running_loop()
         self.playout = Playout(order.rate)
+        self._heard = Heard(self.playout, self.send) if is_asked(order.url) else None
         self.row = Row(order.call, order.party, order.rate, self, self, stream=True, unmixed=order.unmixed)
         self._socket: AppSocket | None = None
         self._writable = False
@@ -52,7 +54,10 @@ class MediaStream:
 
     def poll(self, now: float) -> bytes | None:
         """Source: one frame of what the app wants heard."""
-        return self.playout.pull(now)
+        frame = self.playout.pull(now)
+        if self._heard is not None:
+            self._heard.pulled()
+        return frame
 
     def send(self, message: bytes) -> None:
         """Sink: pass one message on, or queue it while the socket is slow or away."""
@@ -80,9 +85,13 @@ class MediaStream:
                 self._on_audio(audio)
             case streaming.StopAudio():
                 self.stops += 1
-                self.playout.flush()
+                flushed = self.playout.flush()
+                if self._heard is not None:
+                    self._heard.stopped(flushed)
+            case streaming.Mark(id=mark) if self._heard is not None:
+                self._heard.mark(mark)
             case streaming.Mark():
-                self._odd("mark", "the app sent a mark, of the preview versions; marks are not answered")
+                self._odd("mark", "marks are answered only if the transport URL asks for it; see docs/wire.md")
             case streaming.Ignored(cause=cause):
                 self._odd(cause, "the app sent a message that is ignored; see docs/wire.md for the forms that are read")
 
@@ -189,6 +198,8 @@ class MediaStream:
     def _up(self, again: bool) -> None:
         if self._socket is not None:  # Else it is lost already.
             self._socket.send(streaming.audio_metadata(self.order.subscription, self.order.rate))
+            if self._heard is not None:
+                self._heard.opened()
             self.on_writable(True)
         if not again:
             self._plane.add(self.row)

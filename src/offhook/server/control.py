@@ -340,12 +340,12 @@ class Control:
                 self.phones[leg].attached = True
             case link.LegAttached(leg):
                 self._about_leg(leg, m.LegReady(leg))
-            case link.PhoneAnswered(leg):
+            case link.PhoneAnswered(leg, call) if self._is_in(leg, call):
                 self._about_leg(leg, m.LegAnswered(leg))
             case link.LegJoined(leg):
                 self._about_leg(leg, m.LegConnected(leg))
-            case link.LegGone(leg, reason, stays):
-                self._on_leg_gone(leg, reason, stays)
+            case link.LegGone(leg, reason, left):
+                self._on_leg_gone(leg, reason, left)
             case link.DigitsPressed(leg, tones):
                 if (record := self._by_leg.get(leg)) is not None:
                     self._note(record, "digits", count=len(tones))  # Not which: they may be a PIN.
@@ -373,9 +373,16 @@ class Control:
             record, connection, epoch = entry
             self._submit(record, report(connection, epoch))
 
-    def _on_leg_gone(self, leg: str, reason: str, stays: bool) -> None:
+    def _is_in(self, leg: str, call: str) -> bool:
+        """Whether a phone is (still) in `call`: what it said may have crossed the end of it, and a new ring."""
+        record = self._by_leg.get(leg)
+        return record is not None and record.data.id == call
+
+    def _on_leg_gone(self, leg: str, reason: str, left: str) -> None:
+        if left and not self._is_in(leg, left):
+            return
         record = self._by_leg.pop(leg, None)
-        if stays:
+        if left:
             self._free_phone(leg)
         else:
             self.phones.pop(leg, None)

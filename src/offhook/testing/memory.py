@@ -204,8 +204,9 @@ class MemoryMedia:
         unmixed: bool = False,
         bidirectional: bool = True,
         dtmf: bool = False,
+        query: str = "",
     ) -> MemoryApp:
-        """Open the stream `name` of `call` to an app, which others hear under the raw id `name`."""
+        """Open the stream `name` of `call` to an app, which others hear under the raw id `name`; `query` of its URL."""
         self.apps[name] = app or MemoryApp()
         await self.order(
             OpenStream(
@@ -215,7 +216,7 @@ class MemoryMedia:
                 correlation=f"correlation of {call}",
                 subscription=f"subscription of {name}",
                 party=name,
-                url=name,
+                url=f"{name}?{query}" if query else name,
                 token=f"token of {name}",
                 rate=rate,
                 unmixed=unmixed,
@@ -241,4 +242,4 @@ class MemoryMedia:
         return next(tiding.stats for tiding in self.told(StreamEnded) if tiding.stream == name)
 
     async def _dial(self, url: str, headers: Mapping[str, str], listener: SocketListener) -> AppSocket:
-        return await self.apps[url](url, headers, listener)
+        return await self.apps[url.partition("?")[0]](url, headers, listener)

@@ -18,7 +18,7 @@ const page = {
   form: find("dial"), number: find("number"), settings: find("settings"), source: find("source"), file: find("file"),
   cleanUp: find("clean-up"), rate: find("rate"), button: find("call"), mute: find("mute"), replay: find("replay"),
   state: find("state"), clock: find("clock"), pressed: find("pressed"), keypad: find("keypad"), problem: find("problem"),
-  latest: find("latest"), turns: find("turns"), timeline: find("timeline"), figures: find("figures"),
+  latest: find("latest"), turns: find("turns"), timeline: find("timeline"), log: find("log"), figures: find("figures"),
 };
 
 /** What is going on; tests look at it, too. */
@@ -28,7 +28,7 @@ const waves = new Waves(find("waves"));
 let turns = null;
 let latencies = [];
 let toldUntil = 0; // Unix seconds of the newest entry of the server that is shown
-let began = 0; // Unix seconds of the call
+let began = 0; // Unix seconds at which the call was placed
 let connectedAt = 0; // ms
 let muted = false;
 let givenUp = false; // hung up before there was a call
@@ -49,8 +49,9 @@ async function call() {
     phone.call = new Call(rate, { onState, onAudio: (pcm) => phone.audio?.hear(pcm), onTold });
     waves.clear(phone.audio.context.currentTime);
     waves.run(true);
-    await phone.call.place(page.number.value);
+    began = Date.now() / 1000;
     note("You call", page.number.value);
+    await phone.call.place(page.number.value);
     if (givenUp) await phone.call.hangUp();
   } catch (error) {
     if (!(error instanceof ServerError || error instanceof AudioError)) throw error;
@@ -129,7 +130,6 @@ function onTurn(turn) {
 }
 
 function onTold(told) {
-  began = told.began;
   streams = told.streams;
   for (const entry of told.timeline) {
     if (entry.at <= toldUntil) continue;
@@ -144,7 +144,7 @@ function note(title, detail, bad = false) {
 }
 
 function show({ at, title, detail, bad, own = false }) {
-  const time = element("time", `${Math.max(0, at - (began || at)).toFixed(2)} s`);
+  const time = element("time", `${Math.max(0, at - began).toFixed(2)} s`);
   const item = element("li", "", time, element("b", title), element("span", detail));
   item.classList.toggle("bad", bad);
   item.classList.toggle("own", own);
@@ -154,7 +154,7 @@ function show({ at, title, detail, bad, own = false }) {
   if (before) before.after(item);
   else page.timeline.prepend(item);
   if (page.timeline.children.length > MOST_ENTRIES) page.timeline.firstElementChild.remove();
-  page.timeline.scrollTop = page.timeline.scrollHeight;
+  page.log.scrollTop = page.log.scrollHeight;
 }
 
 function showFigures() {
@@ -211,7 +211,6 @@ function clear() {
   streams = {};
   phone.call = null;
   phone.buffer = null;
-  began = Date.now() / 1000;
   toldUntil = 0;
 }
 
@@ -227,7 +226,7 @@ function complain(text, aboutNumber = false) {
 function press(key) {
   if (phone.state !== "connected") return;
   phone.call.press(key);
-  page.pressed.textContent = `${page.pressed.textContent}${key}`.slice(-24);
+  page.pressed.textContent = `${page.pressed.textContent}${key}`.slice(-12);
 }
 
 function chooseSource() {

@@ -113,7 +113,7 @@ export class Waves {
     const first = Math.max(0, Math.floor(start / BLOCK_S), end - KEPT);
     const step = Math.max(1, (BLOCK_S / WINDOW_S) * width - 0.25);
     for (let index = first; index < end; index++) {
-      const half = (peaks[index % KEPT] ** 0.6 * height) / 2; // Soft speech shall be seen, too.
+      const half = (peaks[index % KEPT] ** 0.5 * height) / 2; // Soft speech shall be seen, too.
       if (half > 0.5) paint.fillRect(x(index * BLOCK_S), middle - half, step, 2 * half);
     }
   }
