@@ -29,7 +29,7 @@ from offhook.audio.resample import resampler
 from offhook.media.dominant import SPEAKERS, Dominant
 from offhook.wire import streaming
 
-SLOTS = 10  # 2 ms apart, so that no call waits for all the others
+SLOTS = 5  # 4 ms apart: no call waits for all the others; ten cost 0.35 ms more per call-second at 100 calls
 FILL = 32  # rows: a slot is filled so far before the next one is begun, as a slot costs much the same for 1 row or 20
 DEFAULT_RATE = 16_000  # a call nobody streams from is mixed at this rate
 
