@@ -223,6 +223,22 @@ def test_a_reply_that_comes_in_pieces_faster_than_it_plays_loses_nothing(delta: 
     assert playout.skipped_frames == 0
 
 
+@pytest.mark.parametrize("lead", [0.1, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize("gap", [0.3, 0.8, 1.8, 2.4])
+def test_the_next_utterance_of_an_app_with_a_lead_loses_nothing(lead: float, gap: float) -> None:
+    """A greeting, a pause for the caller's question, then an answer with silence in it: all of it is heard."""
+    playout = Playout(RATE)
+    answer = counted(40) + bytes(25 * FRAME) + counted(40, 9)
+    arrivals, at = [], 0.0
+    for utterance in (counted(150), answer, answer):
+        frames = [utterance[i : i + FRAME] for i in range(0, len(utterance), FRAME)]
+        arrivals += [(at + max(0.0, n * 0.020 - lead), frame) for n, frame in enumerate(frames)]
+        at += len(frames) * 0.020 + gap
+    heard = played(play(playout, arrivals, at + 2))
+    assert playout.skipped_frames == 0
+    assert heard == counted(150) + answer + answer
+
+
 def test_two_greetings_at_once_play_one_after_the_other() -> None:
     playout = Playout(RATE)
     first, second = counted(50), counted(50, 7)

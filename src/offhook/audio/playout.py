@@ -16,6 +16,7 @@ CREDIT_S = 0.25  # how far ahead a live stream may be at once: an app's own jitt
 STALL_S = 0.22  # a longer gap between two pushes is a stall; what was missed may then come at once …
 CATCH_UP_S = 1.0  # … within so long
 PAUSE_S = 2.5  # a still longer gap is a pause: what comes next is a new utterance
+PAUSE_TICKS = 11  # without a push: longer than the pieces of an app that paces itself
 WINDOW_TICKS = 10  # the depth is judged by its lowest point within so many ticks
 TOO_DEEP_MS = 60  # above what the stream had before
 TARGET_MS = 20  # the least that is left when frames are skipped
@@ -92,7 +93,7 @@ class Playout:
             if self._pace is not None:
                 self._watch_depth(self._pace, now)
             return frame
-        self._window.ticks = 0
+        self._window.interrupted()
         if not self._playing and not self.queued_bytes:
             return None
         self._idle_ticks += 1
@@ -116,7 +117,7 @@ class Playout:
         self.queued_bytes = 0
         self._drop_odd()
         self._playing = False
-        self._window.ticks = 0
+        self._window.interrupted()
         return discarded
 
     def _append(self, pcm: memoryview) -> None:
@@ -162,8 +163,14 @@ class Playout:
         window.ticks = 0
         if window.since != pace.start:  # It was still filling up: what it is usually, the next window says.
             window.since, window.usual = pace.start, self.limit_bytes
+            window.interrupted()
             return
-        window.usual = min(window.usual, window.lowest)
+        if self._idle_ticks > PAUSE_TICKS:  # The end of an utterance: it runs low because nothing comes.
+            window.interrupted()
+            return
+        if window.before is not None:
+            window.usual = min(window.usual, window.before)
+        window.before = window.lowest
         bytes_per_ms = self.frame_bytes / FRAME_MS
         if window.lowest - window.usual > TOO_DEEP_MS * bytes_per_ms and pace.is_live(now):
             target = max(window.usual, int(TARGET_MS * bytes_per_ms))
@@ -187,13 +194,23 @@ class Playout:
 
 
 class _Window:
-    """The lowest depth (bytes) after a pull within the last ticks, and what it usually is."""
+    """The lowest depth (bytes) after a pull within the last ticks, and what it usually is.
+
+    A window counts as usual only once another one has followed: the last ones of an utterance, which runs low at its
+    end, do not, or its successor would look late.
+    """
 
     def __init__(self) -> None:
         self.ticks = 0
         self.lowest = 0
+        self.before: int | None = None  # the lowest of the window before this one
         self.usual = 0
         self.since: float | None = None  # start of the utterance that `usual` belongs to
+
+    def interrupted(self) -> None:
+        """The queue ran dry, was flushed, or is not fed: begin a new window, and forget the one before."""
+        self.ticks = 0
+        self.before = None
 
 
 class _Pace:
