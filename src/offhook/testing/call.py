@@ -83,7 +83,8 @@ class Act:
 
 @dataclass(frozen=True)
 class Interruption:
-    """The caller spoke over the app from `from_s` on, which was silent `stopped_after_s` later (None: not yet)."""
+    """The caller spoke over the app from `from_s` on. `stopped_after_s`: so much later the app was silent; None when it
+    went on, 0 when it had paused just then."""
 
     from_s: float
     stopped_after_s: float | None
@@ -145,12 +146,13 @@ class Call:
     def barge_in(self, sound: Sound, within: float = 5.0, after: float = 0.3) -> Interruption:
         """Speak over the app: wait until it has been audible for `after` seconds, `within` seconds from now, and then
         say something. Returns when all is said."""
+        __tracebackhide__ = True
         samples = samples_of(sound, self.rate, self._speak)
-        spoken_frames = round(after * FRAMES_PER_SECOND)
 
         def speaking() -> Heard | None:
-            flags = hearing.audible(self._samples(self._now), self.rate)
-            return Heard(0, 0) if len(flags) >= spoken_frames > 0 and flags[-spoken_frames:].all() else None
+            sound = next(reversed(hearing.sounds(self._samples(start), self.rate)), None)
+            goes_on = sound is not None and sound.to_s > (self._now - start) / FRAMES_PER_SECOND - hearing.JOIN_S
+            return self._shifted(sound, start) if sound and goes_on and sound.to_s - sound.from_s >= after else None
 
         start = self._now
         self._listen(speaking, within, f"the app to speak for {after:g} s", start)
@@ -164,6 +166,7 @@ class Call:
 
     def hears_speech(self, within: float = 5.0) -> Heard:
         """Hear the app speak, or make any other sound of 0.1 s or longer; return it as far as it has come."""
+        __tracebackhide__ = True
 
         def check() -> Heard | None:
             sounds = hearing.sounds(self._samples(start), self.rate)
@@ -175,6 +178,7 @@ class Call:
 
     def hears_silence(self, for_: float = 1.0, within: float = 5.0) -> Heard:
         """Hear nothing for `for_` seconds in a row, from now on, beginning `within` seconds at the latest."""
+        __tracebackhide__ = True
         frames = max(1, round(for_ * FRAMES_PER_SECOND))
 
         def check() -> Heard | None:
@@ -191,10 +195,11 @@ class Call:
 
     def hears_tone(self, hz: float, level: float | None = None, within: float = 5.0) -> Heard:
         """Hear a tone of `hz` for 0.2 s, at `level` dBFS (within 3 dB) if given, that stands out of all else."""
+        __tracebackhide__ = True
 
         def check() -> Heard | None:
             at = hearing.tone_at(self._samples(start), hz, self.rate, level)
-            return None if at is None else self._shifted(Span(at, at + 0.2), start)
+            return None if at is None else self._shifted(Span(at, at + hearing.TONE_S), start)
 
         start = self._since
         wanted = f"a tone of {hz:g} Hz" + ("" if level is None else f" at {level:g} dBFS")
@@ -206,6 +211,7 @@ class Call:
         A recogniser writes down what was heard at each pause of the app, and at last. Its word is as good as its model:
         test for a word that matters rather than a sentence.
         """
+        __tracebackhide__ = True
         wanted = _words(words)
         if not wanted:
             raise ValueError(f"{words!r} has no words")
@@ -229,6 +235,7 @@ class Call:
 
     def ends(self, within: float = 5.0) -> None:
         """Let the app hang up. Raises `NotHeard` when the call goes on."""
+        __tracebackhide__ = True
         frames = round(within * FRAMES_PER_SECOND)
         self._pass(frames)
         if not self.over:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -34,7 +35,7 @@ class TestCaller:
         self.speak: speech.Speak = speech.speak
         self.recognize: speech.Recognize = speech.recognize
         self.calls: list[Call] = []
-        self._exchanges: list[Exchange] = []
+        self._exchanges = ExitStack()
 
     def call(
         self,
@@ -74,8 +75,7 @@ class TestCaller:
 
     def close(self) -> None:
         """Hang up everywhere."""
-        while self._exchanges:
-            self._exchanges.pop().close()
+        self._exchanges.close()
 
     def __enter__(self) -> TestCaller:
         return self
@@ -93,7 +93,7 @@ class TestCaller:
             exchange = Live(app, key, ca)
         else:
             exchange = InProcess(app if isinstance(app, App) else App(app), weather)
-        self._exchanges.append(exchange)
+        self._exchanges.callback(exchange.close)
         return exchange
 
     def _keep(self, exchange: Exchange, party: Party) -> Call:
@@ -112,25 +112,25 @@ class Phone:
 
     def answer(self, within: float = 10.0) -> Call:
         """Pick up; return the call."""
-        return self._exchange_does("answer", within)
+        return self._do_within("answer", within)
 
     def busy(self, within: float = 10.0) -> Call:
         """Be busy; return the call that did not come about, for its `events`."""
-        return self._exchange_does("busy", within)
+        return self._do_within("busy", within)
 
     def decline(self, within: float = 10.0) -> Call:
         """Decline; as `busy`."""
-        return self._exchange_does("declined", within)
+        return self._do_within("declined", within)
 
     def no_answer(self, within: float = 10.0) -> Call:
         """Let the app find that nobody answers, without the wait; as `busy`."""
-        return self._exchange_does("no-answer", within)
+        return self._do_within("no-answer", within)
 
-    def _exchange_does(self, what: str, within: float) -> Call:
-        self._exchange.run(self._do(what, within))
+    def _do_within(self, what: str, within: float) -> Call:
+        self._exchange.run(self._act(what, within))
         return self._caller._keep(self._exchange, self._party)
 
-    async def _do(self, what: str, within: float) -> None:
+    async def _act(self, what: str, within: float) -> None:
         await self._party.wait_for("ringing", timeout=within)
         if what == "answer":
             await self._party.answer()

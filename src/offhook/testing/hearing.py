@@ -18,12 +18,11 @@ from offhook.audio.pcm import FRAME_MS, FULL_SCALE, Samples, level, samples_per_
 AUDIBLE_DBFS = -50.0  # a frame below this is silence: a quiet line has -60 to -70, a soft voice -40
 JOIN_S = 0.3  # a shorter pause is within a phrase
 FILLER_S = 0.8  # a shorter sound before a longer one is a filler: "hm", "one moment"
+TONE_S = 0.2  # how long a tone has to last
 TONE_DB = 3.0  # how near to its expected level a tone has to be
 CLEAR_DB = 6.0  # how far a tone may be below everything that is heard with it
 
 _FRAME_S = FRAME_MS / 1000
-_TONE_WINDOW_S = 0.2
-_TONE_HOP_S = 0.1
 
 
 class Span(NamedTuple):
@@ -95,18 +94,21 @@ def turns(said: Sequence[Span], heard: Sequence[Span]) -> list[Turn]:
 
 
 def tone_at(samples: Samples, hz: float, rate: int, dbfs: float | None = None) -> float | None:
-    """Return the second at which a tone of `hz` is first heard, by windows of 0.2 s; None when it is not.
+    """Return the second at which a tone of `hz` is first heard for `TONE_S`, by pieces of half that; None: never.
 
-    Its level has to be within `TONE_DB` of `dbfs`, or else be audible, and it must stand out: at most `CLEAR_DB` below
-    everything that sounds with it.
+    In each piece its level has to be within `TONE_DB` of `dbfs`, or else be audible, and it must stand out: at most
+    `CLEAR_DB` below everything that sounds with it.
     """
-    window, hop = round(_TONE_WINDOW_S * rate), round(_TONE_HOP_S * rate)
-    for start in range(0, len(samples) - window + 1, hop):
-        piece = samples[start : start + window]
+    size = round(TONE_S / 2 * rate)
+    before = False
+    for start in range(0, len(samples) - size + 1, size):
+        piece = samples[start : start + size]
         tone = tone_level(piece, hz, rate)
         right = tone >= AUDIBLE_DBFS if dbfs is None else abs(tone - dbfs) <= TONE_DB
-        if right and tone >= level(piece) - CLEAR_DB:
-            return start / rate
+        right = right and tone >= level(piece) - CLEAR_DB
+        if right and before:
+            return (start - size) / rate
+        before = right
     return None
 
 

@@ -90,7 +90,7 @@ class InProcess:
         raw_id = parse_address(id, RESOURCE)
         leg, token = self._control.add_phone(raw_id, rate)
         party = await self._attach(leg, "", raw_id, rate, token)
-        await party.wait_for("waiting")
+        await asyncio.sleep(_SOON_S)
         connection = self._connection(f"8:acs:{RESOURCE}_app", (raw_id,), created=True)
         self._control.create_call(connection, [raw_id], "4:+15550199", "")
         return party

@@ -15,6 +15,7 @@ from offhook.audio.pcm import Samples
 from offhook.testing.call import Call, Event
 
 _COLUMNS = 2000  # a little more than one min/max pair per pixel column
+_LABEL_ROWS = 5
 
 
 def keep(call: Call, directory: Path) -> list[Path]:
@@ -45,9 +46,9 @@ def keep(call: Call, directory: Path) -> list[Path]:
 
 def timeline(call: Call, events: Sequence[Event]) -> list[tuple[float, str, str]]:
     """Return (seconds, who, what) in order of time; who is `caller`, `app` (what was heard of it) or `server`."""
-    lines = [(act.at_s, "caller", act.what) for act in call.acts]
+    lines = [(event.at_s, "server", " ".join([event.what, *_told(event)])) for event in events]
+    lines += [(act.at_s, "caller", act.what) for act in call.acts]
     lines += [(sound.from_s, "app", f"is heard for {sound.to_s - sound.from_s:.2f} s") for sound in call.sounds]
-    lines += [(event.at_s, "server", " ".join([event.what, *_told(event)])) for event in events]
     return sorted(lines, key=lambda line: line[0])
 
 
@@ -89,11 +90,15 @@ def _draw(call: Call, lines: Sequence[tuple[float, str, str]], path: Path) -> No
         low, high = np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts)
         plot.fill_between(starts / call.rate, low, high, color=colour, step="post")
         peak = max(int(high.max()), -int(low.min()), 1)
-        plot.set_ylim(-1.7 * peak, 1.1 * peak)
+        plot.set_ylim(-2.1 * peak, 1.1 * peak)
         plot.set_yticks([])
         plot.set_ylabel(title, color=colour)
-        for at, _, what in (line for line in lines if line[1] == who and line[0] <= call.now_s):
+        marks = [(at, what) for at, side, what in lines if side == who and at <= call.now_s]
+        for number, (at, what) in enumerate(marks):
+            height = -(1.15 + 0.17 * (number % _LABEL_ROWS)) * peak
             plot.axvline(at, color="#57606a", linewidth=0.8)
-            plot.annotate(what[:60], (at, -1.6 * peak), (3, 0), textcoords="offset points", fontsize=7, rotation=12)
+            last = at > 0.7 * call.now_s
+            place = {"ha": "right" if last else "left", "va": "top", "fontsize": 8}
+            plot.annotate(what[:60], (at, height), (-3 if last else 3, 0), textcoords="offset points", **place)
     axes[-1].set_xlabel("seconds since the caller was connected")
     figure.savefig(path, format="png")
