@@ -128,6 +128,7 @@ def _welcome(server: Server) -> str:
             f"  connection string  endpoint={server.url}/;accesskey={server.keys[0]}",
             '  for an SDK         eval "$(offhook env)"      other forms: offhook keys',
             "  place a call       offhook call +15550199",
+            f"  talk to your bot   {server.plain_url or server.url}/phone",
         ]
         if not settings.incoming:
             lines.append("  no --incoming URL: incoming calls reach no app yet, only apps that call out work")

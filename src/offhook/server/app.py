@@ -33,6 +33,7 @@ from offhook.server.config import Settings
 from offhook.server.control import Control
 from offhook.server.delivery import Deliverer, HttpPoster
 from offhook.server.eventgrid import VALIDATION_PATH, VALIDATION_TIMEOUT_S, Endpoints
+from offhook.server.phone import BrowserPhone
 from offhook.server.tokens import JWKS_PATH, OPENID_PATH, TokenSigner
 from offhook.server.webhooks import Webhooks
 from offhook.wire import events
@@ -99,6 +100,7 @@ class Server:
             audio = await legs.listen(settings.host)
             base = f"ws://{_bracketed(settings.host)}:{audio}"
             routes += Callers(self.control, verifier, settings.resource, base, time.time).routes()
+            routes += BrowserPhone(self.control, settings.resource, base, settings.names).routes()
         routes += Api(self.control, verifier, ids, settings.resource, policy, time.time).routes()
         await self._serve(Starlette(routes=routes), http, https)
         endpoints.start()
@@ -174,6 +176,11 @@ class Server:
         url = self._base("https", self.https) or self._base("http", self.http)
         assert url is not None
         return url
+
+    @property
+    def plain_url(self) -> str | None:
+        """Base URL over plain http, which a browser opens without asking; None where http is off."""
+        return self._base("http", self.http)
 
     def _base(self, scheme: str, port: int | None) -> str | None:
         """Base URL of one of the two ports: under the first name we have when we listen on every address."""

@@ -36,7 +36,7 @@ BODY_LIMIT = 4096  # bytes
 BODY_TIMEOUT_S = 5.0  # for a body to arrive
 
 _PAGE = "index.html"
-_MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".mjs": "text/javascript", ".svg": "image/svg+xml"}
 
 
 class NewCall(rest.Dto):
@@ -136,7 +136,7 @@ class BrowserPhone:
         try:
             caller, to = parse_address(CALLER, self._resource), parse_address(wanted.to.strip(), self._resource)
         except ValueError as error:
-            raise ApiError(400, "8523", f"to: {error}") from None
+            raise ApiError(400, "8523", str(error)) from None
         if sum(id in self._control.calls for id in self._placed) >= MAX_CALLS:
             raise Busy
         id, _, token = self._control.place_call(caller, to, wanted.rate, "Browser phone")

@@ -1,17 +1,18 @@
 // The page: its controls, and one call at a time.
 
-import { Audio, AudioError } from "./audio.js";
-import { Call } from "./call.js";
-import { ServerError } from "./server.js";
-import { describe, explain } from "./timeline.js";
-import { Turns } from "./turns.js";
-import { inWords, Waves } from "./waves.js";
+import { Audio, AudioError } from "./audio.mjs";
+import { Call, LOST, NO_SOCKET } from "./call.mjs";
+import { ServerError } from "./server.mjs";
+import { describe, explain } from "./timeline.mjs";
+import { Turns } from "./turns.mjs";
+import { inWords, Waves } from "./waves.mjs";
 
 const BLOCK_S = 0.01;
 const MOST_ENTRIES = 500; // in the timeline; the oldest go
 const STORE = "offhook.phone";
 const KEYS = "123456789*0#";
-const QUIETEST_DB = -60;
+const QUIETEST_DB = -60; // the left end of the level meters
+const FALL_DB = 1.5; // a meter's at most, every 20 ms
 
 const find = (id) => document.getElementById(id);
 const page = {
@@ -30,6 +31,7 @@ let latencies = [];
 let toldUntil = 0; // Unix seconds of the newest entry of the server that is shown
 let began = 0; // Unix seconds at which the call was placed
 let connectedAt = 0; // ms
+let levels = {}; // dBFS, of you and app
 let muted = false;
 let givenUp = false; // hung up before there was a call
 let streams = {};
@@ -46,7 +48,7 @@ async function call() {
     phone.audio = await Audio.open(source, rate, { onFrame, onSourceLost });
     if (givenUp) return await end("You hung up");
     phone.audio.muted = muted;
-    phone.call = new Call(rate, { onState, onAudio: (pcm) => phone.audio?.hear(pcm), onTold });
+    phone.call = newCall(rate);
     waves.clear(phone.audio.context.currentTime);
     waves.run(true);
     began = Date.now() / 1000;
@@ -54,9 +56,19 @@ async function call() {
     await phone.call.place(page.number.value);
     if (givenUp) await phone.call.hangUp();
   } catch (error) {
-    if (!(error instanceof ServerError || error instanceof AudioError)) throw error;
     await end("Not called", error.message, error.status === 400);
+    if (!(error instanceof ServerError || error instanceof AudioError)) throw error;
   }
+}
+
+/** A call that is listened to until the next one is made: what it is told late would land in the other's timeline. */
+function newCall(rate) {
+  const call = new Call(rate, {
+    onState: (state, reason) => call === phone.call && onState(state, reason),
+    onAudio: (pcm) => call === phone.call && phone.audio?.hear(pcm),
+    onTold: (told) => call === phone.call && onTold(told),
+  });
+  return call;
 }
 
 async function hangUp() {
@@ -72,13 +84,13 @@ async function hangUp() {
 async function onState(state, reason) {
   if (state === "ended") {
     const { text, help } = explain(reason);
-    note(text, "", Boolean(help));
+    if (reason === LOST || reason === NO_SOCKET) note(text, "", true);
     await end(text, help);
     return;
   }
   enter(state);
-  note(state === "ringing" ? "It rings" : "Connected", "");
   if (state === "connected") {
+    note("Connected", "");
     connectedAt = performance.now();
     turns = new Turns(onTurn);
     phone.audio.play();
@@ -90,8 +102,7 @@ async function end(text, help = "", aboutNumber = false) {
   phone.audio = null;
   turns = null;
   waves.run(false);
-  showLevel("you", 0);
-  showLevel("app", 0);
+  silence();
   enter("idle", text);
   if (help) complain(help, aboutNumber);
   await audio?.close();
@@ -105,6 +116,7 @@ function onSourceLost() {
 // --------------------------------------------------------------------------------------------------- what happens
 
 function onFrame({ time, pcm, said, heard, ...buffer }) {
+  if (!phone.audio) return; // It was under way when the call ended.
   phone.call?.say(pcm);
   waves.add(time, said, heard);
   showLevel("you", Math.max(...said.map(({ rms }) => rms)));
@@ -175,9 +187,18 @@ function showFigures() {
   page.figures.replaceChildren(...rows.map(([name, value]) => element("div", "", element("dt", name), element("dd", value))));
 }
 
+function silence() {
+  levels = { you: QUIETEST_DB, app: QUIETEST_DB };
+  for (const side of Object.keys(levels)) showLevel(side, 0);
+}
+
+/** Show a level (root mean square) at once when it rises, and let it fall gently. */
 function showLevel(side, rms) {
-  const level = Math.max(0, 1 - (20 * Math.log10(rms + 1e-9)) / QUIETEST_DB);
-  find(`level-${side}`).value = Math.min(1, level);
+  const decibels = Math.max(QUIETEST_DB, 20 * Math.log10(rms), levels[side] - FALL_DB);
+  levels[side] = decibels;
+  const meter = find(`level-${side}`);
+  meter.style.setProperty("--part", 1 - decibels / QUIETEST_DB);
+  meter.setAttribute("aria-valuenow", Math.round(decibels));
 }
 
 // ------------------------------------------------------------------------------------------------------- controls
@@ -302,4 +323,5 @@ document.addEventListener("keydown", (event) => {
 setInterval(showClock, 250);
 recall();
 chooseSource();
+silence();
 enter("idle");

@@ -1,12 +1,16 @@
 // One call over the caller's audio socket (docs/caller-api.md), and what the server tells of it.
 
-import { Pacer } from "./pacer.js";
-import { ask } from "./server.js";
+import { Pacer } from "./pacer.mjs";
+import { ask } from "./server.mjs";
 
 const LEAD_FRAMES = 2; // of silence, sent first: then a frame that comes a little late is still in time
 const POLL_MS = 300;
 const LATE_POLLS = 4; // after the end, for the figures of the app's socket
 const MOST_UNSENT_S = 0.2; // that the browser may hold back for a socket that does not move
+
+/** Reasons of an end that the server could not tell of. */
+export const NO_SOCKET = "no audio socket";
+export const LOST = "connection lost";
 
 export class Call {
   /**
@@ -29,10 +33,15 @@ export class Call {
   async place(to) {
     const { id, audioUrl } = await ask("POST", "", { to, rate: this.rate });
     this.id = id;
-    this.socket = new WebSocket(audioUrl);
+    try {
+      this.socket = new WebSocket(audioUrl);
+    } catch {
+      this.#enter("ended", NO_SOCKET); // Some browsers let no page of https open a ws: of this machine.
+      return;
+    }
     this.socket.binaryType = "arraybuffer";
     this.socket.onmessage = ({ data }) => (typeof data === "string" ? this.#told(JSON.parse(data)) : this.#heard(data));
-    this.socket.onclose = () => this.#enter("ended", this.state === "new" ? "no audio socket" : "connection lost");
+    this.socket.onclose = () => this.#enter("ended", this.state === "new" ? NO_SOCKET : LOST);
     this.#watch();
   }
 

@@ -3,8 +3,8 @@
 // Both ways are resampled between the call's rate and the device's, and both are measured on one clock: every 20 ms the
 // page gets one message with what was said, and the level of both sides in blocks of 10 ms.
 
-import { JitterBuffer } from "./jitter.js";
-import { Resampler } from "./resample.js";
+import { JitterBuffer } from "./jitter.mjs";
+import { Resampler } from "./resample.mjs";
 
 const FRAME_MS = 20;
 const BLOCK_MS = 10; // of one level

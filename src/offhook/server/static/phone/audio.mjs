@@ -11,7 +11,7 @@ export class Audio {
    * Open the device and the source. Throws AudioError. To be called from a click: browsers start no sound without.
    * @param {{kind: "microphone" | "file" | "tone", file: File | null, cleanUp: boolean}} source
    * @param {number} rate Hz of the call
-   * @param {{onFrame: (frame: object) => void, onSourceLost: () => void}} listener frame: see handset.js
+   * @param {{onFrame: (frame: object) => void, onSourceLost: () => void}} listener frame: see handset.mjs
    */
   static async open(source, rate, listener) {
     if (!globalThis.AudioWorkletNode || !navigator.mediaDevices) {
@@ -42,7 +42,7 @@ export class Audio {
 
   async #start(source, rate) {
     const input = await this.#input(source);
-    await this.context.audioWorklet.addModule("/phone/handset.js");
+    await this.context.audioWorklet.addModule("/phone/handset.mjs");
     const options = { outputChannelCount: [2], channelCount: 1, channelCountMode: "explicit", processorOptions: { rate } };
     this.handset = new AudioWorkletNode(this.context, "handset", options);
     this.handset.port.onmessage = ({ data }) => this.listener.onFrame(data);

@@ -1,7 +1,7 @@
 // The wave forms of both sides under each other, on one time axis, and the turns between them.
 
 const WINDOW_S = 12;
-const BLOCK_S = 0.01; // of one level, see handset.js
+const BLOCK_S = 0.01; // of one level, see handset.mjs
 const KEPT = Math.ceil((WINDOW_S + 2) / BLOCK_S);
 const AXIS = 22; // pixels under the lanes
 const GAP = 8; // between them
@@ -119,7 +119,7 @@ export class Waves {
   }
 
   /** A bracket from the end of your speech to the reply, with the latency on it. */
-  #turn({ x, start }, { ended, replied }, height, colour, font) {
+  #turn({ x, start, width }, { ended, replied }, height, colour, font) {
     const { paint } = this;
     const [from, to] = [x(ended - this.origin), x(replied - this.origin)];
     if (Math.max(ended, replied) - this.origin < start) return;
@@ -131,9 +131,11 @@ export class Waves {
     const label = inWords(replied - ended);
     paint.font = `600 12px ${font}`;
     paint.textAlign = "left";
-    const at = Math.max(from, to) + 8;
+    const wide = paint.measureText(label).width;
+    const right = Math.max(from, to) + 8;
+    const at = right + wide <= width ? right : Math.min(from, to) - 8 - wide;
     paint.fillStyle = colour("card");
-    paint.fillRect(at - 3, middle - 9, paint.measureText(label).width + 6, 18);
+    paint.fillRect(at - 3, middle - 9, wide + 6, 18);
     paint.fillStyle = colour("ink");
     paint.fillText(label, at, middle + 4);
   }

@@ -3,7 +3,7 @@
 const WORDS = {
   IncomingCall: (entry) => ["App told of the call", `IncomingCall to ${number(entry.to)}`],
   "phone rings": (entry) => ["A phone rings", number(entry.to)],
-  unreachable: (entry) => ["Nobody there", number(entry.to)],
+  unreachable: (entry) => ["No app and no phone there", number(entry.to)],
   "stream opens": (entry) => ["Audio socket opens", entry.url],
   "stream warning": (entry) => [`Audio socket: ${entry.cause}`, entry.detail],
   CallConnected: () => ["App told: connected", "CallConnected"],
