@@ -8,7 +8,7 @@ from itertools import chain, repeat
 import numpy as np
 import pytest
 
-from offhook.audio import pcm
+from offhook.audio import g711, pcm
 from offhook.media.plane import FILL, SLOTS, Plane, Row
 from offhook.wire import streaming
 
@@ -434,3 +434,52 @@ def test_a_removed_row_is_neither_polled_nor_sent_anything() -> None:
     plane.remove(row)
     run(plane, 3, 3)
     assert len(gone.heard) == 3
+
+
+@pytest.mark.parametrize("codec", [g711.PCMU, g711.PCMA], ids=lambda codec: codec.name)
+def test_a_row_with_a_codec_says_and_hears_octets(codec: g711.Codec) -> None:
+    plane = Plane(0.0)
+    octets = codec.encode(pcm.tone(500, 8000, 1.0, -20.0)).tobytes()
+    phone = Party(octets[at : at + 160] for at in range(0, len(octets), 160))
+    app = sine(1100, 16_000, dbfs=-26.0)
+    plane.add(Row("call", "phone", 8000, phone, phone, codec=codec))
+    join(plane, app, 16_000, "app", call="call", stream=True)
+    run(plane, 50)
+    assert {len(frame) for frame in phone.heard} == {160}
+    heard = codec.decode(np.frombuffer(b"".join(phone.heard), np.uint8))[800:]
+    assert abs(pcm.tone_level(heard, 1100, 8000) + 26) < TOLERANCE
+    assert pcm.tone_level(heard, 500, 8000) < -60
+    assert abs(level(app.pcm(), 500, 16_000) + 20) < TOLERANCE
+
+
+@pytest.mark.parametrize("codec", [g711.PCMU, g711.PCMA], ids=lambda codec: codec.name)
+def test_silence_in_octets_is_silent_and_a_frame_of_pcm_size_is_a_fault(codec: g711.Codec) -> None:
+    plane = Plane(0.0)
+    phone, app = Party([bytes([codec.silence]) * 160, bytes(320), None]), Party()
+    row = Row("call", "phone", 8000, phone, phone, codec=codec)
+    plane.add(row)
+    join(plane, app, 16_000, "app", call="call", stream=True)
+    run(plane, 4)
+    assert [message.silent for message in app.messages()] == [True] * 4
+    assert row.faults == 1
+    assert set(phone.heard) == {bytes([codec.silence]) * 160}
+
+
+def test_a_call_that_moves_to_another_slot_keeps_what_its_filters_remember() -> None:
+    def heard(moves: bool) -> bytes:
+        plane = Plane(0.0)
+        caller, app = sine(500, 8000), Party()
+        join(plane, caller, 8000, "caller", call="call")
+        join(plane, app, 24_000, "app", call="call", stream=True)
+        stays = Party()
+        join(plane, stays, 16_000, call="other")
+        run(plane, 10)
+        if moves:
+            plane.move("call", SLOTS - 1)
+            plane.move("call", SLOTS - 1)
+            assert [slot.rows for slot in plane.slots] == [1] + [0] * (SLOTS - 2) + [2]
+        run(plane, 30, 10)
+        assert len(stays.heard) == 40
+        return app.pcm()
+
+    assert heard(moves=True) == heard(moves=False)

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pybase64
 
-from offhook.audio import pcm
+from offhook.audio import g711, pcm
 from offhook.audio.resample import resampler
 from offhook.media.dominant import SPEAKERS, Dominant
 from offhook.wire import streaming
@@ -38,12 +38,13 @@ Samples = npt.NDArray[np.int16]
 
 class Source(Protocol):
     def poll(self, now: float) -> bytes | None:
-        """Return one frame at the row's rate, or None for silence. Called once a tick; never blocks."""
+        """Return one frame of PCM at the row's rate, or of its codec's octets; None for silence. Called once a tick;
+        never blocks."""
 
 
 class Sink(Protocol):
     def send(self, data: bytes) -> None:
-        """Take one frame of PCM (a leg) or one finished message (a stream). Never blocks."""
+        """Take one frame of PCM or octets (a leg) or one finished message (a stream). Never blocks."""
 
 
 @dataclass(eq=False, slots=True)
@@ -57,6 +58,7 @@ class Row:
     sink: Sink
     stream: bool = False
     unmixed: bool = False
+    codec: g711.Codec | None = None  # a leg whose frames are octets, at 8 kHz: a whole slot is decoded at once
     faults: int = 0  # ticks in which its source or sink raised, or gave a frame of a wrong size
 
 
@@ -75,14 +77,15 @@ class Converter:
 
 
 class Inlet:
-    """Rows of one rate on their way into a mix."""
+    """Rows of one rate and codec on their way into a mix."""
 
     def __init__(self, rows: Sequence[Row], mix_rate: int, index: Sequence[int]) -> None:
-        rate = rows[0].rate
+        rate, codec = rows[0].rate, rows[0].codec
         self.rows = rows
         self.polls = [(row, row.source.poll) for row in rows]
         self.index = np.array(index)
-        self.silence = pcm.silence(rate)
+        self.codec = codec
+        self.silence = pcm.silence(rate) if codec is None else bytes([codec.silence]) * g711.OCTETS_PER_FRAME
         self.converter = Converter(rate, mix_rate, len(rows)) if rate != mix_rate else None
 
     def fill(self, mix: Samples, audible: npt.NDArray[np.bool_], now: float) -> None:
@@ -101,8 +104,13 @@ class Inlet:
                 row.faults += 1
                 frame = self.silence
             frames.append(frame)
-        block = pcm.as_samples(b"".join(frames)).reshape(len(frames), -1)
-        audible[self.index] = block.any(axis=1)
+        data = b"".join(frames)
+        if self.codec is None:
+            block = pcm.as_samples(data).reshape(len(frames), -1)
+            audible[self.index] = block.any(axis=1)
+        else:
+            block = self.codec.decode(np.frombuffer(data, np.uint8)).reshape(len(frames), -1)
+            audible[self.index] = self.codec.audible(block)
         mix[self.index] = block if self.converter is None else self.converter(block)
 
 
@@ -124,12 +132,13 @@ class Outlet:
     """Feeds of one rate and kind on their way out of a mix."""
 
     def __init__(self, feeds: Sequence[Feed], mix_rate: int) -> None:
-        rate = feeds[0].row.rate
+        rate, codec = feeds[0].row.rate, feeds[0].row.codec
         self.feeds = feeds
         self.heard = np.array([f.speaker is None for f in feeds])
         self.all_heard = bool(self.heard.all())
         self.index = np.array([f.at for f in feeds])
-        self.bytes = pcm.bytes_per_frame(rate)
+        self.codec = codec
+        self.bytes = pcm.bytes_per_frame(rate) if codec is None else g711.OCTETS_PER_FRAME
         self.converter = Converter(mix_rate, rate, len(feeds)) if rate != mix_rate else None
         self.to_streams = feeds[0].row.stream
         # base64 turns 3 bytes into 4 characters: rows padded to a multiple of 3 are encoded in one call and cut apart.
@@ -152,7 +161,8 @@ class Outlet:
         return frames
 
     def _send_frames(self, frames: Samples) -> None:
-        data, size = frames.tobytes(), self.bytes
+        data = (frames if self.codec is None else self.codec.encode(frames)).tobytes()
+        size = self.bytes
         for i, feed in enumerate(self.feeds):
             try:
                 feed.row.sink.send(data[i * size : (i + 1) * size])
@@ -250,17 +260,17 @@ class Mix:
             outlet.deliver(self, stamp)
 
     def _inlets(self) -> list[Inlet]:
-        by_rate: dict[int, list[int]] = {}
+        by_kind: dict[tuple[int, g711.Codec | None], list[int]] = {}
         for line, row in enumerate(self.rows):
-            by_rate.setdefault(row.rate, []).append(line)
-        return [Inlet([self.rows[line] for line in lines], self.rate, lines) for lines in by_rate.values()]
+            by_kind.setdefault((row.rate, row.codec), []).append(line)
+        return [Inlet([self.rows[line] for line in lines], self.rate, lines) for lines in by_kind.values()]
 
     def _outlets(self, calls: Sequence[Sequence[Row]]) -> list[Outlet]:
-        by_kind: dict[tuple[int, bool], list[Feed]] = {}
+        by_kind: dict[tuple[int, bool, g711.Codec | None], list[Feed]] = {}
         line_of = {id(row): line for line, row in enumerate(self.rows)}
         for call in calls:
             for row in call:
-                feeds = by_kind.setdefault((row.rate, row.stream), [])
+                feeds = by_kind.setdefault((row.rate, row.stream, row.codec), [])
                 feeds.extend(self._feeds(row, [other for other in call if other is not row], line_of))
         return [Outlet(feeds, self.rate) for feeds in by_kind.values() if feeds]
 
@@ -285,6 +295,7 @@ class Slot:
 
     calls: dict[str, list[Row]] = field(default_factory=dict)
     mixes: list[Mix] = field(default_factory=list)
+    moved_in: list[Mix] = field(default_factory=list)  # where calls that moved here were; until the next lay-out
     stale: bool = False
     rows: int = 0
 
@@ -296,7 +307,8 @@ class Slot:
 
     def _lay_out(self) -> None:
         """Make the matrices' shape anew, carrying over what filters and speaker choices remember."""
-        before = self.mixes
+        before = self.mixes + self.moved_in
+        self.moved_in = []
         by_rate: dict[int, list[list[Row]]] = {}
         for rows in self.calls.values():
             rate = max((row.rate for row in rows if row.stream), default=DEFAULT_RATE)
@@ -335,6 +347,19 @@ class Plane:
         slot.stale = True
         if not rows:
             del slot.calls[row.call], self._slot_of[row.call]
+
+    def move(self, call: str, to: int) -> None:
+        """Let `call` be ticked in slot `to` (0 to `SLOTS` - 1) from now on; what its filters remember goes with it."""
+        before, after = self._slot_of[call], self.slots[to]
+        if before is after:
+            return
+        for slot in (before, after):
+            slot.stale = True
+        rows = after.calls[call] = before.calls.pop(call)
+        before.rows -= len(rows)
+        after.rows += len(rows)
+        after.moved_in += before.mixes
+        self._slot_of[call] = after
 
     def busy(self) -> bool:
         """Whether there is any row to tick for."""
