@@ -1,0 +1,77 @@
+"""Time-scale changes of speech at 8 kHz: a piece is left out or said twice where nobody hears the join.
+
+A join is an overlap of two pieces that are alike, one fading out while the other fades in. In voiced speech that is a
+period of the voice further on or back; in silence it is anywhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
+
+from offhook.audio.g711 import OCTETS_PER_FRAME as FRAME
+from offhook.audio.pcm import Samples
+
+SHORTEST, LONGEST = 20, 120  # samples left out or repeated in one go: 2.5 to 15 ms, a period of 400 to 66 Hz
+OVERLAP = 40  # samples of a join, 5 ms
+NEEDED = FRAME + LONGEST  # samples from which every piece can be left out
+NOISE_FLOOR = 100.0  # amplitude, -50 dBFS: what is below it is alike, whatever it is
+
+Floats = npt.NDArray[np.float64]
+
+
+def shorten(line: Samples, most: int, alike: float) -> tuple[Samples, int] | None:
+    """Return a frame of the beginning of `line` with a piece left out, and how many samples of `line` that used up.
+
+    At most `most` samples are left out, and at least `SHORTEST`. None when no two places within reach are alike enough
+    (`similarities`, at least `alike`), or `line` is too short.
+    """
+    longest = min(most, LONGEST, len(line) - FRAME)
+    if longest < SHORTEST:
+        return None
+    piece = _best_piece(line, longest, alike)
+    if piece is None:
+        return None
+    join = crossfade(line[:OVERLAP], line[piece : piece + OVERLAP])
+    return np.concatenate([join, line[piece + OVERLAP : piece + FRAME]]), piece + FRAME
+
+
+def lengthen(line: Samples, most: int, alike: float) -> tuple[Samples, int] | None:
+    """Return a frame of the beginning of `line` with a piece said twice, and how many samples of `line` that used up.
+
+    The counterpart of `shorten`, with the same limits.
+    """
+    longest = min(most, LONGEST, len(line) - OVERLAP)
+    if longest < SHORTEST or len(line) < FRAME:
+        return None
+    piece = _best_piece(line, longest, alike)
+    if piece is None:
+        return None
+    join = crossfade(line[piece : piece + OVERLAP], line[:OVERLAP])
+    used = FRAME - piece
+    return np.concatenate([line[:piece], join, line[OVERLAP:used]]), used
+
+
+def crossfade(old: Samples, new: Samples) -> Samples:
+    """Return `old` becoming `new`, both of the same length, linearly."""
+    share = np.arange(1, len(new) + 1) / (len(new) + 1)
+    return np.rint(old + (new.astype(np.float64) - old) * share).astype(np.int16)
+
+
+def similarities(template: Samples, line: Samples) -> Floats:
+    """Return how alike `template` is to each piece of `line` of its length, first piece first: 1 for the same shape at
+    any level, 0 for nothing in common, 1 for anything below the noise floor."""
+    wanted = template.astype(np.float64)
+    pieces = sliding_window_view(line.astype(np.float64), len(wanted))
+    floor = len(wanted) * NOISE_FLOOR**2 / 2
+    energies = np.einsum("ij,ij->i", pieces, pieces) + floor
+    alike: Floats = (pieces @ wanted + floor) / np.sqrt(energies * (wanted @ wanted + floor))
+    return alike
+
+
+def _best_piece(line: Samples, longest: int, alike: float) -> int | None:
+    """Return how far from its beginning `line` is most like its beginning, the longest way of several."""
+    found = similarities(line[:OVERLAP], line[SHORTEST : longest + OVERLAP])[::-1]
+    best = int(np.argmax(found))
+    return longest - best if found[best] >= alike else None
