@@ -27,7 +27,7 @@ class Ticks:
         self.seen: list[tuple[int, float, float]] = []
         self.busy = True
         self._during = during
-        self.clock = Clock(self._tick, SLOTS, lambda: self.busy)
+        self.clock = Clock(self._tick, SLOTS, lambda slot: self.busy)
 
     def _tick(self, slot: int, due: float) -> None:
         self.seen.append((slot, due, loop().time()))
@@ -150,3 +150,38 @@ def test_lateness_is_a_histogram() -> None:
     assert lateness.percentile(0.5) == pytest.approx(50, abs=1)
     assert lateness.percentile(0.99) == pytest.approx(99, abs=1)
     assert lateness.percentile(1.0) == 1000
+
+
+def test_only_busy_slots_are_woken_up_for_and_one_that_becomes_busy_has_its_next_turn() -> None:
+    async def main() -> None:
+        ticks: list[tuple[int, int]] = []  # slot, and milliseconds
+        busy = {3}
+        clock = Clock(lambda slot, due: ticks.append((slot, round(1000 * due))), SLOTS, lambda slot: slot in busy)
+        clock.wake()
+        await asyncio.sleep(0.015)
+        assert ticks == [(3, 6)]
+        busy.add(9)
+        clock.wake()
+        clock.wake()
+        await asyncio.sleep(0.010)
+        busy.discard(3)
+        await asyncio.sleep(0.040)
+        assert ticks[1:] == [(9, 18), (9, 38), (9, 58)]
+        clock.stop()
+
+    run(main())
+
+
+def test_waking_again_within_a_turn_does_not_repeat_it() -> None:
+    async def main() -> None:
+        ticks = Ticks()
+        ticks.clock.wake()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        ticks.clock.wake()
+        await asyncio.sleep(0.1)
+        slots = [slot for slot, _, _ in ticks.seen]
+        assert slots == [number % SLOTS for number in range(len(slots))]
+        ticks.clock.stop()
+
+    run(main())

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from offhook.audio import g711, pcm
-from offhook.media.plane import FILL, SLOTS, Plane, Row
-from offhook.wire import streaming
+from offhook.media.plane import FILL, FILLING, SLOTS, Plane, Row
+from offhook.wire import streaming, websocket
 
 TOLERANCE = 0.3  # dB
 
@@ -20,13 +20,13 @@ class Party:
 
     def __init__(self, frames: Iterable[bytes | None] = ()) -> None:
         self._frames: Iterator[bytes | None] = chain(frames, repeat(None))
-        self.heard: list[bytes] = []
+        self.heard: list[bytes] = []  # frames, or what messages say
 
     def poll(self, now: float) -> bytes | None:
         return next(self._frames)
 
-    def send(self, data: bytes) -> None:
-        self.heard.append(data)
+    def send(self, data: bytes | memoryview) -> None:
+        self.heard.append(websocket.payload_of(data) if isinstance(data, memoryview) else data)
 
     def messages(self) -> list[streaming.AudioData]:
         """What a stream was sent."""
@@ -45,7 +45,7 @@ class Broken(Party):
     def poll(self, now: float) -> bytes | None:
         raise OSError("broken")
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         raise OSError("broken")
 
 
@@ -414,16 +414,18 @@ def test_a_frame_of_a_wrong_size_is_silence_and_counted(wrong: bytes) -> None:
 def test_slots_are_filled_one_after_the_other_then_evenly_and_a_call_stays_in_one() -> None:
     plane = Plane(0.0)
     rows = [join(plane, Party(), 16_000, call=f"call {number}") for number in range(FILL + 3)]
-    assert [slot.rows for slot in plane.slots] == [FILL, 3] + [0] * (SLOTS - 2)
+    assert [plane.slots[slot].rows for slot in FILLING] == [FILL, 3] + [0] * (SLOTS - 2)
     rows += [join(plane, Party(), 16_000, call=f"more {number}") for number in range(FILL * (SLOTS - 1) - 3 + SLOTS)]
     assert [slot.rows for slot in plane.slots] == [FILL + 1] * SLOTS
     rows += [join(plane, Party(), 16_000, call="call 0") for _ in range(5)]
-    assert [slot.rows for slot in plane.slots] == [FILL + 6] + [FILL + 1] * (SLOTS - 1)
+    assert plane.slots[FILLING[0]].rows == FILL + 6
+    assert [plane.slots[slot].rows for slot in FILLING[1:]] == [FILL + 1] * (SLOTS - 1)
     for row in rows:
         plane.remove(row)
         plane.remove(row)  # one that is not there is ignored
     assert [slot.rows for slot in plane.slots] == [0] * SLOTS
     assert not plane.busy()
+    assert not any(plane.busy_in(slot) for slot in range(SLOTS))
 
 
 def test_a_removed_row_is_neither_polled_nor_sent_anything() -> None:

@@ -261,3 +261,27 @@ def test_an_app_reads_our_metadata_and_tones() -> None:
 )
 def test_an_app_ignores_the_rest(message: bytes, cause: str) -> None:
     assert parse_from_server(message) == Ignored(cause)
+
+
+@given(st.data())
+def test_a_reader_that_remembers_reads_what_one_without_memory_reads(data: st.DataObject) -> None:
+    audio = st.binary(max_size=12).map(lambda pcm: base64.b64encode(pcm).decode())
+    odd = st.sampled_from(["AAA", "AA==", "A\\u0041A=", 'AAAA","silent":true,"x":"', "", "====", "AA A"])
+    forms = [
+        '{"kind":"AudioData","audioData":{"data":"%s"}}',
+        '{"Kind":"AudioData","AudioData":{"Data":"%s"},"StopAudio":null}',
+        '{"kind":"audioData","audioData":{"data":"%s","isSilent":false},"stopAudio":{}}',
+        '{"kind":"StopAudio","audioData":{"data":"%s"}}',
+        "%s",
+    ]
+    reader = streaming.AudioReader()
+    for _ in range(6):
+        message = (data.draw(st.sampled_from(forms)) % data.draw(audio | odd)).encode()
+        assert reader.read(memoryview(message)) == streaming.audio_in(message)
+
+
+def test_a_reader_remembers_no_envelope_without_bound() -> None:
+    reader = streaming.AudioReader()
+    message = b'{"kind":"AudioData","audioData":{"data":"AAAA","note":"%b"}}' % (b"x" * streaming.AudioReader.LIMIT)
+    assert reader.read(message) == bytes(3)
+    assert len(reader._head) + len(reader._tail) < streaming.AudioReader.LIMIT

@@ -6,7 +6,7 @@ from collections import deque
 
 from offhook.audio.pcm import FRAME_MS, bytes_per_frame
 
-BLOCK = 64 << 10  # bytes; small pushes are gathered into blocks of this size
+BLOCK = 64 << 10  # bytes; pushes that are not of one frame are gathered into blocks of this size
 PARTIAL_TICKS = 2  # ticks without new data after which a last partial frame is played
 
 # Delay must not stick (docs/architecture.md).
@@ -40,7 +40,7 @@ class Playout:
         self.frame_bytes = bytes_per_frame(rate)
         self.limit_bytes = limit_ms * self.frame_bytes // FRAME_MS
         self.queued_bytes = 0  # complete samples that wait
-        self._blocks: deque[bytearray] = deque()
+        self._blocks: deque[bytes | bytearray] = deque()
         self._head = 0  # bytes of the first block that are played
         self._odd = b""
         self._idle_ticks = 0  # since the last push
@@ -63,6 +63,19 @@ class Playout:
     def push(self, pcm: bytes | memoryview, now: float) -> int:
         """Queue PCM that arrived at `now` (seconds); return how many of its bytes were taken."""
         size = len(pcm)
+        if size == self.frame_bytes and not self._odd and self.queued_bytes + size <= self.limit_bytes:
+            self._blocks.append(bytes(pcm))  # what live streams do all the time
+            self.queued_bytes += size
+            taken = size
+        else:
+            taken = self._push_any(pcm)
+        if self._pace is not None:
+            self._pace.arrived(taken, now)
+        self._idle_ticks = 0
+        return taken
+
+    def _push_any(self, pcm: bytes | memoryview) -> int:
+        size = len(pcm)
         if self._odd:
             pcm = self._odd + bytes(pcm)
         usable = len(pcm) & ~1
@@ -72,15 +85,10 @@ class Playout:
             self.refused_bytes += refused
             self._odd = b""
             self._append(memoryview(pcm)[:room])
-            taken = max(0, size - refused)
-        else:
-            self._odd = bytes(pcm[usable:])
-            self._append(memoryview(pcm)[:usable])
-            taken = size
-        if self._pace is not None:
-            self._pace.arrived(taken, now)
-        self._idle_ticks = 0
-        return taken
+            return max(0, size - refused)
+        self._odd = bytes(pcm[usable:])
+        self._append(memoryview(pcm)[:usable])
+        return size
 
     def pull(self, now: float) -> bytes | None:
         """Return the frame of this tick, or None when there is nothing to play. Call it once a tick."""
@@ -122,8 +130,9 @@ class Playout:
 
     def _append(self, pcm: memoryview) -> None:
         self.queued_bytes += len(pcm)
-        if self._blocks and len(self._blocks[-1]) + len(pcm) <= BLOCK:
-            self._blocks[-1] += pcm
+        last = self._blocks[-1] if self._blocks else b""
+        if isinstance(last, bytearray) and len(last) + len(pcm) <= BLOCK:
+            last += pcm
             return
         for start in range(0, len(pcm), BLOCK):
             self._blocks.append(bytearray(pcm[start : start + BLOCK]))
@@ -137,6 +146,8 @@ class Playout:
             taken = bytes(first[self._head : end])
             self._head = end
             return taken
+        if not self._head and end == len(first):
+            return bytes(self._blocks.popleft())
         parts = []
         while count:
             part = self._blocks[0][self._head : self._head + count]
@@ -186,7 +197,7 @@ class Playout:
         skipped = set(silent_first[:count])
         kept = bytearray().join(frame for i, frame in enumerate(frames) if i not in skipped)
         if self._head:
-            del self._blocks[0][: self._head]
+            self._blocks[0] = self._blocks[0][self._head :]
             self._head = 0
         self._blocks.appendleft(kept)
         self.queued_bytes += len(kept)

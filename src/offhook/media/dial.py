@@ -1,34 +1,36 @@
-"""Dialling the app's WebSocket, and the open socket as a stream sees it."""
+"""Dialling the app's WebSocket: name, address, TCP, TLS and the upgrade; what opens is a polled `WebSocket`."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import ctypes.util
+import base64
+import hashlib
+import http.client
+import io
 import os
+import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
-import picows
-from picows.url import WSParsedURL
+from picows.url import WSInvalidURL, WSParsedURL, parse_url
 
 from offhook.media.egress import AddressPolicy, Refused, connect
+from offhook.media.websocket import SocketListener, WebSocket
 
 OPEN_TIMEOUT_S = 10.0  # one try: name, TCP, TLS and upgrade together
-CLOSE_TIMEOUT_S = 2.0  # for the app to answer our close frame; then the socket is cut
-PING_S = 15.0  # a ping this often; no pong for as long again: the socket is lost
-MESSAGE_LIMIT = 1 << 20  # bytes of one message from the app; a larger one is dropped and counted
-FRAME_LIMIT = 16 << 20  # bytes of one WebSocket frame; over this the library closes the socket, and it is dialled again
+HEAD_LIMIT = 16 << 10  # bytes of the answer to the upgrade
+OPENING_POLL_S = 0.002  # how often a socket that opens is looked at
 
-# What waits for a slow app shall wait in our queue, where the oldest is dropped. Measured with frames of 24 kHz and an
-# app that has stopped reading: with these buffers the kernel (which doubles SO_SNDBUF) and the libraries take in 0.2 s
-# by ws and 0.45 s by wss before they say so; without, most of a minute and 4 s more for TLS. What the app's own kernel
-# takes in, a second or so, is not ours to bound.
+# What waits for a slow app shall wait in our queue, where the oldest is dropped: the kernel (which doubles SO_SNDBUF)
+# would keep most of a minute. What the app's own kernel takes in, a second or so, is not ours to bound.
 SEND_BUFFER = 16 << 10
-TLS_BUFFERS = {"ssl_outgoing_bio_size": 16 << 10, "ssl_incoming_bio_size": 64 << 10}  # 16 KiB is the least
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
+_STATUS = re.compile(rb"HTTP/1\.1 (\d{3})(?: |$)")
+_T = TypeVar("_T")
 
 
 class DialError(Exception):
@@ -44,126 +46,31 @@ class DialError(Exception):
 class AppSocket(Protocol):
     """An open socket to the app."""
 
-    def send(self, message: bytes) -> None:
-        """Send one text message; when the socket is slow it is kept (see `SocketListener.on_writable`)."""
+    def poll(self, now: float) -> None:
+        """Tell the listener what has come. Called every 20 ms; `now`: loop time."""
+
+    def send(self, message: bytes | memoryview) -> None:
+        """Send one masked message (`wire.websocket`); when the socket is slow it is kept (`SocketListener`)."""
 
     def close(self, code: int = 1000) -> None:
         """Close after what was sent; the listener hears nothing more. Without an answer it is cut after 2 s."""
+
+    def abort(self, detail: str) -> None:
+        """Cut the connection without a close frame, as when it is lost; the listener is told of it, with `detail`."""
 
     async def wait_closed(self) -> None:
         """Wait until the socket is gone."""
 
 
-class SocketListener(Protocol):
-    """Who an open socket reports to; called on the event loop."""
-
-    def on_message(self, message: memoryview) -> None:
-        """One whole message, valid during the call only."""
-
-    def on_too_large(self, size: int) -> None:
-        """A message of at least `size` bytes was dropped."""
-
-    def on_writable(self, writable: bool) -> None:
-        """False: what is sent now waits in our memory (may come from within `AppSocket.send`); True: all is sent."""
-
-    def on_closed(self, clean: bool, detail: str) -> None:
-        """The socket is gone; `clean`: the app closed it on purpose (1000, 1001 or no code)."""
-
-
 Dial = Callable[[str, Mapping[str, str], SocketListener], Awaitable[AppSocket]]
 
 
-class _Listener(picows.WSListener):
-    """Joins fragments, bounds messages, and passes on what `SocketListener` wants to know."""
+class _NoUpgrade(Exception):
+    """The answer is no 101 that a WebSocket can begin with; `status` is 0 where there was none."""
 
-    def __init__(self, listener: SocketListener) -> None:
-        self._listener = listener
-        self._parts = bytearray()  # of a fragmented message; at most MESSAGE_LIMIT
-        self._size = 0  # of it, what was dropped included
-        self.over = False  # nobody wants to hear of this socket any more
-
-    def on_ws_connected(self, transport: picows.WSTransport) -> None:
-        # Any byte the kernel does not take at once makes us stop sending: the queue that drops is ours.
-        transport.underlying_transport.set_write_buffer_limits(high=0)
-
-    def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
-        kind = frame.msg_type
-        if kind is picows.WSMsgType.CLOSE:
-            code = frame.get_close_code()
-            if not transport.is_close_frame_sent:  # "No code" is not to be sent (RFC 6455 7.4.1).
-                transport.send_close(picows.WSCloseCode.OK if code == picows.WSCloseCode.NO_INFO else code)
-            transport.disconnect()
-        elif not self.over and kind in (
-            picows.WSMsgType.TEXT,
-            picows.WSMsgType.BINARY,
-            picows.WSMsgType.CONTINUATION,
-        ):
-            self._on_data(frame)
-
-    def _on_data(self, frame: picows.WSFrame) -> None:
-        if frame.fin and not self._size and frame.payload_size <= MESSAGE_LIMIT:
-            self._listener.on_message(frame.get_payload_as_memoryview())
-            return
-        self._size += frame.payload_size
-        if self._size <= MESSAGE_LIMIT:
-            self._parts += frame.get_payload_as_memoryview()
-        else:
-            self._parts = bytearray()
-        if frame.fin:
-            size, message = self._size, self._parts
-            self._size, self._parts = 0, bytearray()
-            if size <= MESSAGE_LIMIT:
-                self._listener.on_message(memoryview(message))
-            else:
-                self._listener.on_too_large(size)
-
-    def pause_writing(self) -> None:
-        if not self.over:
-            self._listener.on_writable(False)
-
-    def resume_writing(self) -> None:
-        if not self.over:
-            self._listener.on_writable(True)
-
-    def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
-        if self.over:
-            return
-        closing: Any = transport.close_handshake  # None without one, which its type does not say
-        if closing is None:
-            self._listener.on_closed(False, "the connection was lost")
-        elif closing.recv is not None:
-            code = int(closing.recv.code)  # 0: none was given
-            self._listener.on_closed(code in (0, 1000, 1001), f"the app closed the socket with {code or 'no code'}")
-        else:  # The library gave up: no pong, or what came breaks the protocol.
-            if closing.sent.code == picows.WSCloseCode.MESSAGE_TOO_BIG:
-                self._listener.on_too_large(FRAME_LIMIT)
-            self._listener.on_closed(False, f"the connection was given up: {closing.sent.reason}")
-
-
-class _Socket:
-    def __init__(self, transport: picows.WSTransport, listener: _Listener) -> None:
-        self._transport = transport
-        self._listener = listener
-        self._text = picows.WSMsgType.TEXT
-        self._gone = asyncio.ensure_future(self._wait())
-
-    async def _wait(self) -> None:
-        with suppress(Exception):  # Why it was lost is told by on_closed; here it only has to be fetched.
-            await self._transport.wait_disconnected()
-
-    def send(self, message: bytes) -> None:
-        self._transport.send(self._text, message)
-
-    def close(self, code: int = 1000) -> None:
-        # The connection stays until the app has answered: cut at once, with audio of the app still coming in, it would
-        # be reset, and the app might never see the close frame.
-        self._listener.over = True
-        self._transport.send_close(picows.WSCloseCode(code))
-        cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.disconnect, False)
-        self._gone.add_done_callback(lambda _: cut.cancel())
-
-    async def wait_closed(self) -> None:
-        await asyncio.shield(self._gone)
+    def __init__(self, reason: str, status: int = 0) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class Dialer:
@@ -172,49 +79,96 @@ class Dialer:
     def __init__(self, policy: AddressPolicy, tls: ssl.SSLContext) -> None:
         self._policy = policy
         self._tls = tls
-        _seed_mask_keys()
 
     async def __call__(self, url: str, headers: Mapping[str, str], listener: SocketListener) -> AppSocket:
         """Return the open socket; raise `DialError` saying what went wrong."""
-        passes_on = _Listener(listener)
-        connections: list[socket.socket] = []
-        options: dict[str, Any] = TLS_BUFFERS if url.lower().startswith("wss:") else {}
-
-        async def connected(parsed: WSParsedURL) -> socket.socket:
-            connections.append(await self._connect(parsed))
-            return connections[-1]
-
+        connection: socket.socket | None = None
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
-                transport, upgraded = await picows.ws_connect(
-                    lambda: passes_on,
-                    url,
-                    ssl_context=self._tls,
-                    websocket_handshake_timeout=None,
-                    enable_auto_ping=True,
-                    auto_ping_idle_timeout=PING_S,
-                    auto_ping_reply_timeout=PING_S,
-                    max_frame_size=FRAME_LIMIT,
-                    extra_headers=headers,
-                    max_redirects=0,
-                    socket_factory=connected,
-                    **options,
+                where = parse_url(url)
+                if re.search(r"[^!-~]", where.resource_name):
+                    raise ValueError("it has a space or a control character")
+                connection = await connect(
+                    where.host, where.port, self._policy, send_buffer=SEND_BUFFER, timeout=OPEN_TIMEOUT_S
                 )
-            if upgraded is None:
-                raise ConnectionResetError("the connection was closed without an answer to the upgrade")
+                if where.is_secure:
+                    connection = await self._secure(connection, where.host)
+                received = await _upgrade(connection, where, headers)
         except BaseException as error:
-            # The library leaves behind what it was doing; a late 101 must not make an open socket that nobody holds.
-            passes_on.over = True
-            for connection in connections:
-                with suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+            if connection is not None:
+                connection.close()
             if isinstance(error, Exception):
                 raise _explain(error) from error
             raise
-        return _Socket(transport, passes_on)
+        return WebSocket(connection, listener, received, asyncio.get_running_loop().time())
 
-    async def _connect(self, url: WSParsedURL) -> socket.socket:
-        return await connect(url.host, url.port, self._policy, send_buffer=SEND_BUFFER, timeout=OPEN_TIMEOUT_S)
+    async def _secure(self, connection: socket.socket, host: str) -> ssl.SSLSocket:
+        secure = self._tls.wrap_socket(connection, server_hostname=host, do_handshake_on_connect=False)
+        try:
+            await _done(secure.do_handshake)
+        except BaseException:
+            secure.close()
+            raise
+        return secure
+
+
+async def _done(attempt: Callable[[], _T]) -> _T:
+    """Return what `attempt` returns, once it does not have to wait any more."""
+    while True:
+        try:
+            return attempt()
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            # Watching the descriptor would be exact, but not every event loop can, and a call opens only once.
+            await asyncio.sleep(OPENING_POLL_S)
+
+
+async def _upgrade(connection: socket.socket, where: WSParsedURL, headers: Mapping[str, str]) -> bytes:
+    """Ask for the WebSocket (RFC 6455 4.1) and check the answer; return what came after it."""
+    key = base64.b64encode(os.urandom(16))
+    lines = {
+        "Host": _host(where),
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": key.decode(),
+        "Sec-WebSocket-Version": "13",
+        **headers,
+    }
+    fields = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    request = f"GET {where.resource_name} HTTP/1.1\r\n{fields}\r\n".encode("latin-1")
+    while request:
+        request = request[await _done(partial(connection.send, request)) :]
+    received = b""
+    while b"\r\n\r\n" not in received:
+        more = await _done(partial(connection.recv, 4096))
+        if not more:
+            raise _NoUpgrade("the connection was closed without an answer to the upgrade")
+        received += more
+        if len(received) > HEAD_LIMIT:
+            raise _NoUpgrade(f"the answer to the upgrade has more than {HEAD_LIMIT} bytes")
+    head, _, rest = received.partition(b"\r\n\r\n")
+    _check(head, key)
+    return rest
+
+
+def _host(where: WSParsedURL) -> str:
+    host = f"[{where.host}]" if ":" in where.host else where.host
+    return host if where.port == (443 if where.is_secure else 80) else f"{host}:{where.port}"
+
+
+def _check(head: bytes, key: bytes) -> None:
+    status_line, _, fields = head.partition(b"\r\n")
+    if (status := _STATUS.match(status_line)) is None:
+        raise _NoUpgrade("the answer to the upgrade is not HTTP/1.1")
+    if status[1] != b"101":
+        raise _NoUpgrade("no 101", int(status[1]))
+    answered = http.client.parse_headers(io.BytesIO(fields + b"\r\n\r\n"))
+    accept = base64.b64encode(hashlib.sha1(key + _GUID).digest()).decode()
+    if answered.get("Upgrade", "").lower() != "websocket" or "upgrade" not in answered.get("Connection", "").lower():
+        raise _NoUpgrade("the answer says 101, but not that it upgrades to a WebSocket")
+    if answered.get("Sec-WebSocket-Accept", "").strip() != accept:
+        raise _NoUpgrade("the answer's Sec-WebSocket-Accept is not for our key")
+    if "Sec-WebSocket-Extensions" in answered or "Sec-WebSocket-Protocol" in answered:
+        raise _NoUpgrade("the answer has an extension or protocol that was not offered")
 
 
 def _explain(error: Exception) -> DialError:
@@ -224,7 +178,7 @@ def _explain(error: Exception) -> DialError:
             return DialError("unreachable", f"TLS: the certificate is not trusted: {error.verify_message}", final=True)
         case ssl.SSLError():
             return DialError("unreachable", f"TLS: {error.reason or error}", final=True)
-        case picows.WSInvalidURL() | ValueError():
+        case WSInvalidURL() | ValueError():
             reason = str(error).rpartition(": ")[2]
             return DialError("unreachable", f"the transport URL is not valid: {reason}", final=True)
         case Refused():
@@ -235,20 +189,12 @@ def _explain(error: Exception) -> DialError:
             return DialError("unreachable", f"no WebSocket upgrade within {OPEN_TIMEOUT_S:g} s")
         case ConnectionRefusedError():
             return DialError("unreachable", "connection refused: nothing listens there")
-        case picows.WSHandshakeError() if error.response is not None and error.response.status != 101:
-            status = int(error.response.status)
+        case _NoUpgrade(status=status) if status:
             failure = {401: "unauthenticated", 403: "forbidden"}.get(status, "unreachable")
             hint = "; redirects are not followed" if 300 <= status < 400 else ""
             detail = f"the server answered HTTP {status} instead of 101{hint}"
             return DialError(failure, detail, final=status in (401, 403))
-        case OSError() | picows.WSHandshakeError():
+        case OSError() | _NoUpgrade():
             return DialError("unreachable", str(error) or type(error).__name__)
         case _:
             return DialError("unreachable", f"{type(error).__name__}: {error}")
-
-
-def _seed_mask_keys() -> None:
-    """Seed libc's `rand()`: picows draws its mask keys from it and does not seed it (RFC 6455 10.3 wants them new)."""
-    name = ctypes.util.find_library("c")
-    if name is not None:
-        ctypes.CDLL(name).srand(int.from_bytes(os.urandom(4)))

@@ -1,36 +1,40 @@
 """The media plane: every party's audio, 50 times a second, as matrices.
 
-The way of a frame through one slot tick, from a caller to an app and back:
+The way of a frame through a tick's two halves, 10 ms apart:
 
-    Source.poll ──► Inlet: to the call's rate ──► Mix: who hears whom ──► Outlet: to each row's rate ──► Sink
-    (leg, stream)                                                                              (leg, stream)
+    callers speak     leg.poll ────► Inlet ──┐                      ┌──► Outlet ──► stream.send
+                                             ├──► Mix: who hears ───┤
+    callers listen    stream.poll ─► Inlet ──┘         whom         └──► Outlet ──► leg.send
 
 A *row* is one leg or one stream. Rows of a call stand together in the matrix of a `Mix`, one frame of int16 a row; a
 row hears the sum of its call without itself, so a leg and a stream are the same thing, and a stream in mixed mode
-hears everyone but its own app. An unmixed stream gets the other rows as they are.
+hears everyone but its own app. An unmixed stream gets the other rows as they are. Inlets bring rows to the call's rate,
+outlets to the hearer's.
 
-A plane has `SLOTS` slots; a call lives in one of them, and slot `i` is ticked `i` slot times into each 20 ms. Nothing
-in a tick awaits, logs, or raises past its row: a source or sink that raises is counted in `Row.faults`. The matrices
-are laid out anew only when a row comes or goes.
+A plane has `SLOTS` slots; a call lives in one of them. In slot `i`, `i` slot times into each 20 ms, its callers speak;
+they listen half a tick later, when their app has had the time to answer. Nothing in a tick awaits, logs, or raises past
+its row: a source or sink that raises is counted in `Row.faults`. The matrices are laid out anew only when a row comes
+or goes.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pybase64
 
 from offhook.audio import g711, pcm
 from offhook.audio.resample import resampler
 from offhook.media.dominant import SPEAKERS, Dominant
-from offhook.wire import streaming
+from offhook.wire import streaming, websocket
 
-SLOTS = 5  # 4 ms apart: no call waits for all the others; ten cost 0.35 ms more per call-second at 100 calls
-FILL = 32  # rows: a slot is filled so far before the next one is begun, as a slot costs much the same for 1 row or 20
+SLOTS = 4  # 5 ms apart: no call waits for all the others
+FILL = 200  # rows: a slot is filled so far before the next is begun: waking up for it costs as much as a dozen calls
+FILLING = (0, 2, 1, 3)  # the slots in the order in which they are filled: far apart in time
 DEFAULT_RATE = 16_000  # a call nobody streams from is mixed at this rate
 
 Samples = npt.NDArray[np.int16]
@@ -43,8 +47,9 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    def send(self, data: bytes) -> None:
-        """Take one frame of PCM or octets (a leg) or one finished message (a stream). Never blocks."""
+    def send(self, data: bytes | memoryview) -> None:
+        """Take one frame of PCM or octets (a leg, bytes) or one masked WebSocket message (a stream, to be copied if it
+        is kept). Never blocks."""
 
 
 @dataclass(eq=False, slots=True)
@@ -123,8 +128,7 @@ class Feed:
 
     row: Row
     speaker: Row | None
-    at: int  # the line of the mix it is taken from: the hearer's own, or the speaker's
-    envelope: streaming.AudioEnvelope | None  # for a stream
+    at: int  # the line of the mix it is taken from: a speaker's own, or a sum
     dominant: Dominant | None = None  # decides whether this speaker is among the loudest; None: always sent
 
 
@@ -134,65 +138,41 @@ class Outlet:
     def __init__(self, feeds: Sequence[Feed], mix_rate: int) -> None:
         rate, codec = feeds[0].row.rate, feeds[0].row.codec
         self.feeds = feeds
-        self.heard = np.array([f.speaker is None for f in feeds])
-        self.all_heard = bool(self.heard.all())
+        self.sends = [(feed, feed.row.sink.send) for feed in feeds]
+        self.chosen = any(feed.dominant is not None for feed in feeds)
         self.index = np.array([f.at for f in feeds])
         self.codec = codec
         self.bytes = pcm.bytes_per_frame(rate) if codec is None else g711.OCTETS_PER_FRAME
         self.converter = Converter(mix_rate, rate, len(feeds)) if rate != mix_rate else None
-        self.to_streams = feeds[0].row.stream
-        # base64 turns 3 bytes into 4 characters: rows padded to a multiple of 3 are encoded in one call and cut apart.
-        self.padding = -self.bytes % 3
-        self.text_bytes = 4 * (self.bytes + self.padding) // 3
+        self.messages: websocket.AudioMessages | None = None
+        if feeds[0].row.stream:
+            parties = [None if feed.speaker is None else feed.speaker.party for feed in feeds]
+            self.messages = websocket.AudioMessages(parties, self.bytes)
 
     def deliver(self, mix: Mix, stamp: bytes) -> None:
         """Send each feed its frame."""
-        frames = mix.others[self.index] if self.all_heard else self._pick(mix)
+        frames = mix.frames[self.index]
         if self.converter is not None:
             frames = self.converter(frames)
-        if self.to_streams:
-            self._send_messages(frames, mix, stamp)
+        if self.messages is None:
+            self._send(self._cut(frames))
         else:
-            self._send_frames(frames)
+            silent = (~mix.audible[self.index]).tolist()
+            keys = os.urandom(websocket.KEY * len(self.feeds))
+            self._send(self.messages.make(frames.tobytes(), stamp, silent, keys))
 
-    def _pick(self, mix: Mix) -> Samples:
-        frames: Samples = mix.frames[self.index]
-        frames[self.heard] = mix.others[self.index[self.heard]]
-        return frames
+    def _cut(self, frames: Samples) -> list[bytes]:
+        data, size = (frames if self.codec is None else self.codec.encode(frames)).tobytes(), self.bytes
+        return [data[at : at + size] for at in range(0, len(data), size)]
 
-    def _send_frames(self, frames: Samples) -> None:
-        data = (frames if self.codec is None else self.codec.encode(frames)).tobytes()
-        size = self.bytes
-        for i, feed in enumerate(self.feeds):
-            try:
-                feed.row.sink.send(data[i * size : (i + 1) * size])
-            except Exception:
-                feed.row.faults += 1
-
-    def _send_messages(self, frames: Samples, mix: Mix, stamp: bytes) -> None:
-        texts, size = self._base64(frames), self.text_bytes
-        quiet = np.where(self.heard, ~mix.others_audible[self.index], ~mix.audible[self.index]).tolist()
-        for i, feed in enumerate(self.feeds):
-            if feed.dominant is not None and not feed.dominant.sends(id(feed.speaker)):
+    def _send(self, pieces: Sequence[bytes | memoryview]) -> None:
+        for (feed, send), piece in zip(self.sends, pieces, strict=True):
+            if self.chosen and feed.dominant is not None and not feed.dominant.sends(id(feed.speaker)):
                 continue
-            envelope = feed.envelope
-            assert envelope is not None
-            text = texts[i * size : (i + 1) * size]
-            message = b"".join((envelope.head, stamp, envelope.middle, text, streaming.TAIL[quiet[i]]))
             try:
-                feed.row.sink.send(message)
+                send(piece)
             except Exception:
                 feed.row.faults += 1
-
-    def _base64(self, frames: Samples) -> bytes:
-        """Return the rows' base64 texts back to back, `text_bytes` characters each."""
-        if not self.padding:
-            return pybase64.b64encode(frames.tobytes())
-        padded = np.zeros((len(self.feeds), self.bytes + self.padding), np.uint8)
-        padded[:, : self.bytes] = frames.view(np.uint8)
-        texts = np.frombuffer(pybase64.b64encode(padded.tobytes()), np.uint8).reshape(len(self.feeds), -1).copy()
-        texts[:, -self.padding :] = ord("=")
-        return texts.tobytes()
 
 
 # ------------------------------------------------------------------------------------------------ the mix
@@ -201,8 +181,9 @@ class Outlet:
 class Hearing:
     """Who hears whom: each line of a call hears the sum of the call's other lines.
 
-    Of two, each hears the other: a permutation, bit for bit. Of more (or one alone), a 0/1 matrix times the frames; in
-    float32 the sum is exact for up to 512 parties, and it is four times as fast as numpy's segment sum.
+    Of two, each hears the other's line itself, bit for bit. For each line of a larger call (and for one that is alone)
+    a *sum* is made, a 0/1 matrix times the frames; in float32 it is exact for up to 512 parties, and four times as fast
+    as numpy's segment sum. The sums stand below the lines, in the same matrix.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
@@ -211,79 +192,82 @@ class Hearing:
         call_of = np.repeat(np.arange(len(sizes)), sizes)
         size_of = np.repeat(sizes, sizes)
         first_of = np.repeat(np.cumsum([0, *sizes[:-1]]), sizes)
-        self.partner = np.where(size_of == 2, 2 * first_of + 1 - lines, lines)
         self.parties = lines[size_of != 2]
         together = call_of[self.parties, None] == call_of[None, self.parties]
         self.weights = (together & ~np.eye(len(self.parties), dtype=bool)).astype(np.float32)
+        self.sums = slice(len(lines), len(lines) + len(self.parties))
+        self.heard_by = 2 * first_of + 1 - lines  # the line or sum that each line hears
+        self.heard_by[self.parties] = np.arange(self.sums.start, self.sums.stop)
 
-    def mix(self, frames: Samples) -> Samples:
-        """Return what each line hears, clipped to 16 bits; `frames` is (lines, samples)."""
-        heard: Samples = frames[self.partner]
+    def add(self, frames: Samples, audible: npt.NDArray[np.bool_]) -> None:
+        """Fill in the sums, clipped to 16 bits, and whether they are audible."""
         if len(self.parties):
             sums = self.weights @ frames[self.parties].astype(np.float32)
-            heard[self.parties] = np.clip(sums, -32768, 32767, out=sums)
-        return heard
-
-    def any_of(self, audible: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Return for each line whether any line that it hears is audible."""
-        heard: npt.NDArray[np.bool_] = audible[self.partner]
-        if len(self.parties):
-            heard[self.parties] = self.weights @ audible[self.parties] > 0
-        return heard
+            frames[self.sums] = np.clip(sums, -32768, 32767, out=sums)
+            audible[self.sums] = self.weights @ audible[self.parties] > 0
 
 
 class Mix:
-    """The calls of one slot that are mixed at one rate. Lines of a call stand together."""
+    """The calls of one slot that are mixed at one rate. Lines of a call stand together; sums stand below them."""
 
     def __init__(self, rate: int, calls: Sequence[Sequence[Row]]) -> None:
         self.rate = rate
         self.rows = [row for call in calls for row in call]
-        sizes = [len(call) for call in calls]
-        self.hearing = Hearing(sizes)
-        self.frames: Samples = np.zeros((len(self.rows), pcm.samples_per_frame(rate)), np.int16)
-        self.others = self.frames
-        self.audible = np.zeros(len(self.rows), bool)
-        self.others_audible = self.audible
+        self.hearing = Hearing([len(call) for call in calls])
+        self.frames: Samples = np.zeros((self.hearing.sums.stop, pcm.samples_per_frame(rate)), np.int16)
+        self.audible = np.zeros(self.hearing.sums.stop, bool)
         self.inlets = self._inlets()
+        self.from_legs = [inlet for inlet in self.inlets if not inlet.rows[0].stream]
+        self.from_streams = [inlet for inlet in self.inlets if inlet.rows[0].stream]
         self.dominants: dict[int, Dominant] = {}  # by the unmixed row that they choose for
         self.outlets = self._outlets(calls)
+        self.to_legs = [outlet for outlet in self.outlets if outlet.messages is None]
+        self.to_streams = [outlet for outlet in self.outlets if outlet.messages is not None]
 
-    def tick(self, now: float, stamp: bytes) -> None:
-        """One frame of every row: in, mixed, out."""
-        for inlet in self.inlets:
+    def callers_speak(self, now: float, stamp: bytes) -> None:
+        """Half a tick: what the legs say goes to the streams."""
+        for inlet in self.from_legs:
             inlet.fill(self.frames, self.audible, now)
-        self.others = self.hearing.mix(self.frames)
-        self.others_audible = self.hearing.any_of(self.audible)
+        self.hearing.add(self.frames, self.audible)
         for dominant in self.dominants.values():
             dominant.listen(self.frames)
-        for outlet in self.outlets:
+        for outlet in self.to_streams:
             outlet.deliver(self, stamp)
 
+    def callers_listen(self, now: float) -> None:
+        """The other half: what the streams say goes to the legs, and so does what other legs have said."""
+        for inlet in self.from_streams:
+            inlet.fill(self.frames, self.audible, now)
+        self.hearing.add(self.frames, self.audible)
+        for outlet in self.to_legs:
+            outlet.deliver(self, b"")
+
     def _inlets(self) -> list[Inlet]:
-        by_kind: dict[tuple[int, g711.Codec | None], list[int]] = {}
+        by_kind: dict[tuple[object, ...], list[int]] = {}
         for line, row in enumerate(self.rows):
-            by_kind.setdefault((row.rate, row.codec), []).append(line)
+            by_kind.setdefault((row.rate, row.stream, row.codec), []).append(line)
         return [Inlet([self.rows[line] for line in lines], self.rate, lines) for lines in by_kind.values()]
 
     def _outlets(self, calls: Sequence[Sequence[Row]]) -> list[Outlet]:
-        by_kind: dict[tuple[int, bool, g711.Codec | None], list[Feed]] = {}
+        by_kind: dict[tuple[object, ...], list[Feed]] = {}
         line_of = {id(row): line for line, row in enumerate(self.rows)}
         for call in calls:
             for row in call:
-                feeds = by_kind.setdefault((row.rate, row.stream, row.codec), [])
-                feeds.extend(self._feeds(row, [other for other in call if other is not row], line_of))
-        return [Outlet(feeds, self.rate) for feeds in by_kind.values() if feeds]
+                for feed in self._feeds(row, [other for other in call if other is not row], line_of):
+                    # Messages of one outlet are of one length: they stand in one matrix.
+                    name = streaming.AudioEnvelope(feed.speaker.party) if row.stream and feed.speaker else None
+                    kind = (row.rate, row.stream, row.codec, name and len(name.middle))
+                    by_kind.setdefault(kind, []).append(feed)
+        return [Outlet(feeds, self.rate) for feeds in by_kind.values()]
 
     def _feeds(self, row: Row, others: Sequence[Row], line_of: dict[int, int]) -> list[Feed]:
         if not row.unmixed:
-            return [Feed(row, None, line_of[id(row)], streaming.AudioEnvelope(None) if row.stream else None)]
+            return [Feed(row, None, int(self.hearing.heard_by[line_of[id(row)]]))]
         dominant = None
         if len(others) > SPEAKERS:
             dominant = Dominant([id(other) for other in others], [line_of[id(other)] for other in others])
             self.dominants[id(row)] = dominant
-        return [
-            Feed(row, other, line_of[id(other)], streaming.AudioEnvelope(other.party), dominant) for other in others
-        ]
+        return [Feed(row, other, line_of[id(other)], dominant) for other in others]
 
 
 # ------------------------------------------------------------------------------------------------ slots and plane
@@ -299,11 +283,11 @@ class Slot:
     stale: bool = False
     rows: int = 0
 
-    def tick(self, now: float, stamp: bytes) -> None:
+    def laid_out(self) -> list[Mix]:
+        """Return the mixes, made anew when rows have come or gone."""
         if self.stale:
             self._lay_out()
-        for mix in self.mixes:
-            mix.tick(now, stamp)
+        return self.mixes
 
     def _lay_out(self) -> None:
         """Make the matrices' shape anew, carrying over what filters and speaker choices remember."""
@@ -330,7 +314,8 @@ class Plane:
         """Put a row into its call; from the next tick on it hears and is heard."""
         slot = self._slot_of.get(row.call)
         if slot is None:
-            slot = next((s for s in self.slots if s.rows < FILL), None) or min(self.slots, key=lambda s: s.rows)
+            slots = [self.slots[number] for number in FILLING]
+            slot = next((s for s in slots if s.rows < FILL), None) or min(slots, key=lambda s: s.rows)
             self._slot_of[row.call] = slot
         slot.calls.setdefault(row.call, []).append(row)
         slot.rows += 1
@@ -347,6 +332,8 @@ class Plane:
         slot.stale = True
         if not rows:
             del slot.calls[row.call], self._slot_of[row.call]
+        if not slot.rows:  # It is not ticked any more, so nothing would let go of what was there.
+            slot.mixes = []
 
     def move(self, call: str, to: int) -> None:
         """Let `call` be ticked in slot `to` (0 to `SLOTS` - 1) from now on; what its filters remember goes with it."""
@@ -365,10 +352,21 @@ class Plane:
         """Whether there is any row to tick for."""
         return bool(self._slot_of)
 
+    def busy_in(self, slot: int) -> bool:
+        """Whether there is any row to tick for in `slot`."""
+        return self.slots[slot].rows > 0 or self.slots[_opposite(slot)].rows > 0
+
     def tick(self, slot: int, now: float) -> None:
-        """Process every row of `slot` once: 20 ms of audio for each of its calls. `now`: when the tick was due."""
-        if self.slots[slot].rows or self.slots[slot].stale:
-            self.slots[slot].tick(now, streaming.timestamp(self.epoch + now))
+        """Let the callers of `slot` speak, and those of the opposite slot listen. `now`: when this was due."""
+        stamp = streaming.timestamp(self.epoch + now)
+        for mix in self.slots[slot].laid_out():
+            mix.callers_speak(now, stamp)
+        for mix in self.slots[_opposite(slot)].laid_out():
+            mix.callers_listen(now)
+
+
+def _opposite(slot: int) -> int:
+    return (slot + SLOTS // 2) % SLOTS
 
 
 def _carry_over(before: Sequence[Mix], after: Sequence[Mix]) -> None:

@@ -8,6 +8,7 @@ socket, the oldest are dropped and counted; the socket itself holds less than ha
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable
 
@@ -17,7 +18,7 @@ from offhook.media.dial import AppSocket, Dial, DialError
 from offhook.media.heard import Heard, is_asked
 from offhook.media.link import OpenStream, StreamDown, StreamEnded, StreamOddity, StreamUp, Tiding
 from offhook.media.plane import Plane, Row
-from offhook.wire import streaming
+from offhook.wire import streaming, websocket
 
 QUEUE = 50  # messages: 1 s of a mixed stream
 OPENING_TRIES = (0.0, 1.0, 3.0)  # seconds from the start (ACS's own are unknown: contract 7.3)
@@ -38,7 +39,7 @@ class MediaStream:
         self._wake = wake
         self._loop = asyncio.get_running_loop()
         self.playout = Playout(order.rate)
-        self._heard = Heard(self.playout, self.send) if is_asked(order.url) else None
+        self._heard = Heard(self.playout, self.tell_app) if is_asked(order.url) else None
         self.row = Row(order.call, order.party, order.rate, self, self, stream=True, unmixed=order.unmixed)
         self._socket: AppSocket | None = None
         self._writable = False
@@ -46,21 +47,35 @@ class MediaStream:
         self._lost: asyncio.Future[tuple[bool, str]] = self._loop.create_future()
         self._task: asyncio.Task[None] | None = None
         self._rates = RateWatch(order.rate)
+        self._read = streaming.AudioReader().read
+        self._bidirectional = order.bidirectional
         self._ended = False
         self.sent = self.dropped = self.received = self.ignored_bytes = self.stops = 0
         self.oddities: dict[str, int] = {}
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the socket is open."""
+        return self._socket is not None
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait for a slow or lost socket."""
+        return len(self._queue)
 
     # ------------------------------------------------------------------------------------------ the plane's side
 
     def poll(self, now: float) -> bytes | None:
         """Source: one frame of what the app wants heard."""
+        if self._socket is not None:
+            self._socket.poll(now)
         frame = self.playout.pull(now)
         if self._heard is not None:
             self._heard.pulled()
         return frame
 
-    def send(self, message: bytes) -> None:
-        """Sink: pass one message on, or queue it while the socket is slow or away."""
+    def send(self, message: bytes | memoryview) -> None:
+        """Sink: pass one masked message on, or queue it while the socket is slow or away."""
         if self._writable and not self._queue:
             assert self._socket is not None
             self._socket.send(message)
@@ -69,20 +84,38 @@ class MediaStream:
         if len(self._queue) >= QUEUE:
             self._queue.popleft()
             self.dropped += 1
-        self._queue.append(message)
+        self._queue.append(bytes(message))
+
+    def tell_app(self, text: bytes) -> None:
+        """Send the app a text of another kind than audio."""
+        self.send(_message(text))
 
     def send_digit(self, tone: str) -> None:
         """Tell the app of one DTMF tone of another party, if it asked for them."""
         if self.order.dtmf:
-            self.send(streaming.dtmf_data(tone))
+            self.tell_app(streaming.dtmf_data(tone))
 
     # ------------------------------------------------------------------------------------------ the socket's side
 
     def on_message(self, message: memoryview) -> None:
         self.received += 1
+        audio = self._read(message)
+        if audio is None:
+            self._on_other(message)
+        elif self._bidirectional:
+            now = self._loop.time()
+            size = len(audio)
+            if size != self.playout.frame_bytes and (suspect := self._rates.saw(size, now)) is not None:
+                detail = f"frames look like {suspect} Hz, the stream is {self.order.rate} Hz: it sounds fast or slow"
+                self._odd("wrong sample rate", detail)
+            if self.playout.push(audio, now) < size:
+                self._odd("playout full", "more than 10 minutes of audio wait to be played; what comes now is refused")
+        else:
+            self.ignored_bytes += len(audio)
+            self._odd("not bidirectional", "the app sends audio, but the stream was opened without enableBidirectional")
+
+    def _on_other(self, message: memoryview) -> None:
         match streaming.parse(message):
-            case streaming.Audio(pcm=audio):
-                self._on_audio(audio)
             case streaming.StopAudio():
                 self.stops += 1
                 flushed = self.playout.flush()
@@ -94,18 +127,6 @@ class MediaStream:
                 self._odd("mark", "marks are answered only if the transport URL asks for it; see docs/wire.md")
             case streaming.Ignored(cause=cause):
                 self._odd(cause, "the app sent a message that is ignored; see docs/wire.md for the forms that are read")
-
-    def _on_audio(self, audio: bytes) -> None:
-        if not self.order.bidirectional:
-            self.ignored_bytes += len(audio)
-            self._odd("not bidirectional", "the app sends audio, but the stream was opened without enableBidirectional")
-            return
-        now = self._loop.time()
-        if (suspect := self._rates.saw(len(audio), now)) is not None:
-            detail = f"frames look like {suspect} Hz, the stream is {self.order.rate} Hz: it sounds fast or slow"
-            self._odd("wrong sample rate", detail)
-        if self.playout.push(audio, now) < len(audio):
-            self._odd("playout full", "more than 10 minutes of audio wait to be played; what comes now is refused")
 
     def on_too_large(self, size: int) -> None:
         self._odd("too large", f"a message of at least {size} bytes; at most 1 MiB is read")
@@ -197,7 +218,7 @@ class MediaStream:
 
     def _up(self, again: bool) -> None:
         if self._socket is not None:  # Else it is lost already.
-            self._socket.send(streaming.audio_metadata(self.order.subscription, self.order.rate))
+            self._socket.send(_message(streaming.audio_metadata(self.order.subscription, self.order.rate)))
             if self._heard is not None:
                 self._heard.opened()
             self.on_writable(True)
@@ -233,6 +254,10 @@ class MediaStream:
             "faults": self.row.faults,
             **{f"odd: {cause}": count for cause, count in self.oddities.items()},
         }
+
+
+def _message(text: bytes) -> bytes:
+    return websocket.masked(websocket.TEXT, text, os.urandom(websocket.KEY))
 
 
 class RateWatch:

@@ -1,0 +1,113 @@
+"""A client's WebSocket messages as octets (RFC 6455 5.2): masked, each in one frame of the protocol.
+
+`AudioMessages` makes those of a whole slot at once: their texts stand in one matrix, a line each, so that filling in
+time stamp, audio and mask is a handful of numpy calls however many lines there are. Mask keys are the caller's to
+draw; they must be unpredictable (RFC 6455 10.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pybase64
+
+from offhook.wire import streaming
+
+TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
+KEY = 4  # octets of a mask key
+_FIN, _MASKED, _16_BITS, _64_BITS = 0x80, 0x80, 126, 127
+_HEADER = 8  # octets before a masked payload of 126 to 65535 octets
+
+Octets = npt.NDArray[np.uint8]
+
+
+def masked(kind: int, payload: bytes, key: bytes) -> bytes:
+    """Return a whole message of `kind`, masked with `key` (`KEY` octets)."""
+    size = len(payload)
+    if size < _16_BITS:
+        head = bytes((_FIN | kind, _MASKED | size))
+    elif size < 1 << 16:
+        head = bytes((_FIN | kind, _MASKED | _16_BITS)) + size.to_bytes(2, "big")
+    else:
+        head = bytes((_FIN | kind, _MASKED | _64_BITS)) + size.to_bytes(8, "big")
+    return head + key + _xor(payload, key)
+
+
+def payload_of(message: bytes | memoryview) -> bytes:
+    """Return what a message that `masked` or `AudioMessages` made says; for apps in memory, and tests."""
+    size = message[1] & 0x7F
+    start = 2 + {_16_BITS: 2, _64_BITS: 8}.get(size, 0)
+    return _xor(bytes(message[start + KEY :]), bytes(message[start : start + KEY]))
+
+
+def _xor(data: bytes, key: bytes) -> bytes:
+    repeated = np.resize(np.frombuffer(key, np.uint8), len(data))
+    return (np.frombuffer(data, np.uint8) ^ repeated).tobytes()
+
+
+class AudioMessages:
+    """Makes AudioData messages, one for each of `parties`: raw ids as long as each other in JSON, or all None (mixed).
+
+    `size` is the PCM of one message in bytes. What `make` returns is overwritten by the next `make`.
+    """
+
+    def __init__(self, parties: Sequence[str | None], size: int) -> None:
+        envelopes = [streaming.AudioEnvelope(party) for party in parties]
+        # base64 turns 3 bytes into 4 characters: rows padded to a multiple of 3 are encoded in one call.
+        self._padding = -size % 3
+        text = 4 * (size + self._padding) // 3
+        stamp_at = len(envelopes[0].head)
+        middle_at = stamp_at + streaming.TIMESTAMP
+        text_at = middle_at + len(envelopes[0].middle)
+        tail_at = text_at + text
+        sizes = [tail_at + len(tail) for tail in streaming.TAIL]
+        width = max(sizes)
+
+        lines = np.zeros((len(parties), -(-width // KEY) * KEY), np.uint8)
+        for line, envelope in zip(lines, envelopes, strict=True):
+            line[:stamp_at] = _octets(envelope.head)
+            line[middle_at:text_at] = _octets(envelope.middle)
+        self._stamps = lines[:, stamp_at:middle_at]
+        self._texts = lines[:, text_at:tail_at]
+        self._tail = lines[:, tail_at:width]
+        self._tails = np.array([_octets(tail.ljust(width - tail_at)) for tail in streaming.TAIL])
+        self._plain = lines.view(np.uint32)
+
+        messages = np.zeros((len(parties), _HEADER + lines.shape[1]), np.uint8)
+        messages[:, :2] = (_FIN | TEXT, _MASKED | _16_BITS)
+        self._sizes_out = messages[:, 2:KEY]
+        self._sizes = np.array([_octets(size.to_bytes(2, "big")) for size in sizes])
+        self._keys_out = messages[:, KEY:_HEADER]
+        self._masked = messages[:, _HEADER:].view(np.uint32)
+        flat, step = messages.reshape(-1).data, messages.shape[1]
+        self._messages = [
+            [flat[at : at + _HEADER + size] for size in sizes] for at in range(0, len(parties) * step, step)
+        ]
+
+    def make(self, pcm: bytes, stamp: bytes, silent: Sequence[bool], keys: bytes) -> list[memoryview]:
+        """Return the messages: `pcm` is everybody's audio, `size` bytes each; `keys` has `KEY` octets each."""
+        lines = len(self._messages)
+        self._stamps[:] = _octets(stamp)
+        self._texts[:] = self._base64(pcm, lines)
+        which = np.asarray(silent, np.intp)
+        self._tail[:] = self._tails[which]
+        self._sizes_out[:] = self._sizes[which]
+        masks = np.frombuffer(keys, np.uint8).reshape(lines, KEY)
+        self._keys_out[:] = masks
+        np.bitwise_xor(self._plain, masks.view(np.uint32), out=self._masked)
+        return [views[says] for views, says in zip(self._messages, silent, strict=True)]
+
+    def _base64(self, pcm: bytes, lines: int) -> Octets:
+        if not self._padding:
+            return _octets(pybase64.b64encode(pcm)).reshape(lines, -1)
+        padded = np.zeros((lines, len(pcm) // lines + self._padding), np.uint8)
+        padded[:, : -self._padding] = _octets(pcm).reshape(lines, -1)
+        texts = _octets(pybase64.b64encode(padded.tobytes())).reshape(lines, -1).copy()
+        texts[:, -self._padding :] = ord("=")
+        return texts
+
+
+def _octets(data: bytes) -> Octets:
+    return np.frombuffer(data, np.uint8)
