@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -521,7 +522,9 @@ async def port() -> AsyncIterator[Port]:
     worker = MediaWorker(end, MemoryApp(), 0.0)
     legs = SimulatedLegs(worker)
     worker.start()
-    number = await legs.listen("127.0.0.1")
+    listening = socket.create_server(("127.0.0.1", 0))
+    number = listening.getsockname()[1]
+    await legs.listen(listening)
     async with aiohttp.ClientSession() as session:
         yield Port(control, legs, f"ws://127.0.0.1:{number}", session)
         await legs.close()

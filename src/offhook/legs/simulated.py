@@ -11,6 +11,7 @@ loses frames (`lost_frames`) rather than filling our memory; a message is at mos
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ import msgspec
 import picows
 
 from offhook.audio.playout import Playout
-from offhook.media.dial import CLOSE_TIMEOUT_S, MESSAGE_LIMIT
+from offhook.legs.bad_line import BadLine
 from offhook.media.link import (
     ConnectLeg,
     EndLeg,
@@ -27,11 +28,14 @@ from offhook.media.link import (
     LegAttached,
     LegGone,
     LegJoined,
+    LineEnded,
+    MoveLeg,
     Order,
     PhoneAnswered,
     RingPhone,
 )
 from offhook.media.plane import Row
+from offhook.media.websocket import CLOSE_TIMEOUT_S, MESSAGE_LIMIT
 from offhook.media.worker import MediaWorker
 
 PATH = "/legs/"  # of the audio socket; the one-time token follows
@@ -50,7 +54,7 @@ class Said(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A text message to the client. `kind`: waiting, ringing, connected, mark, ended, error."""
+    """A text message to the client. `kind`: waiting, ringing, connected, mark, moved, ended, error."""
 
     kind: str
     rate: int = 0  # connected: Hz of the binary messages both ways
@@ -58,6 +62,7 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
     to: str = ""  # ringing (phone)
     name: str = ""  # mark
     frame: int = -1  # mark: index of the 20 ms frame, counted from `connected`, in which it was reached
+    url: str = ""  # moved (phone): the audio socket to open instead of this one
     reason: str = ""  # ended, error
 
 
@@ -78,9 +83,11 @@ class SimulatedLeg:
         self.rate = order.rate
         self.is_phone = order.call is None
         self.call = order.call
+        self._weather = order.weather
         self._worker = worker
         self._loop = asyncio.get_running_loop()
         self._row: Row | None = None
+        self._line: BadLine | None = None
         self._socket: PartySocket | None = None
         self._over = False  # for good: a phone that only left a call is not
         self.playout = Playout(order.rate, live_trim=False)
@@ -93,17 +100,17 @@ class SimulatedLeg:
     # ------------------------------------------------------------------------------------------ the plane's side
 
     def poll(self, now: float) -> bytes | None:
-        """Source: the next 20 ms of what the party says."""
+        """Source: the next 20 ms of what the party says, or what its line leaves of it."""
         frame = self.playout.pull(now)
         if self._marks:
             self._reach_marks()
-        return frame
+        return frame if self._line is None else self._line.carry(frame)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """Sink: 20 ms of what the party hears."""
         self.frames += 1
         if self.writable and self._socket is not None:
-            self._socket.send_binary(data)
+            self._socket.send_binary(bytes(data))
         else:
             self.lost_frames += 1
 
@@ -177,6 +184,8 @@ class SimulatedLeg:
             return
         self.call = call
         self.frames = 0
+        if self._weather is not None and self._weather.has_bad_line:
+            self._line = BadLine(self.rate, self._weather)
         self._row = Row(call, party, self.rate, self, self)
         self.tell(Told("connected", rate=self.rate))
         self._worker.plane.add(self._row)
@@ -195,6 +204,13 @@ class SimulatedLeg:
         if self._socket is not None:
             self._socket.close()
 
+    def move(self, url: str) -> None:
+        """This waiting phone's client shall open its audio socket at `url`; it is gone from here."""
+        self.tell(Told("moved", url=url))
+        self._over = True
+        if self._socket is not None:
+            self._socket.close()
+
     def _leave_call(self, reason: str) -> None:
         if self.call is not None:  # Else the call was over before the client knew.
             self._worker.tell(LegGone(self.id, reason, self.call if self.is_phone else ""))
@@ -203,7 +219,9 @@ class SimulatedLeg:
     def _leave_mix(self) -> None:
         if self._row is not None:
             self._worker.plane.remove(self._row)
-            self._row = None
+            if self._line is not None:
+                self._worker.tell(LineEnded(self.id, self._row.call, self._line.counts()))
+            self._row = self._line = None
         self._pushed = 0
         self.playout.flush()
         self._marks.clear()
@@ -227,15 +245,14 @@ class SimulatedLegs:
             RingPhone: lambda order: self._with(order.leg, lambda leg: leg.ring(order.call, order.caller, order.to)),
             ConnectLeg: lambda order: self._with(order.leg, lambda leg: leg.connect(order.call, order.party)),
             EndLeg: self._end,
+            MoveLeg: self._move,
         }
 
-    async def listen(self, host: str, port: int = 0) -> int:
-        """Accept audio sockets on `host`; return the port. Raises OSError when it cannot."""
+    async def listen(self, listening: socket.socket) -> None:
+        """Accept audio sockets that come to `listening`, which is closed with this."""
         self._server = await picows.ws_create_server(
-            self._accept, host, port, max_frame_size=MESSAGE_LIMIT, enable_auto_ping=True
+            self._accept, sock=listening, max_frame_size=MESSAGE_LIMIT, enable_auto_ping=True
         )
-        bound: int = self._server.sockets[0].getsockname()[1]
-        return bound
 
     async def close(self) -> None:
         """Close the port and every socket, and wait for them to be gone: 2 s at most."""
@@ -260,10 +277,11 @@ class SimulatedLegs:
         """A client's socket is open."""
         self._sockets.add(socket)
 
-    def on_closed(self, socket: _PartySocket, leg: str) -> None:
+    def on_closed(self, socket: _PartySocket, leg: SimulatedLeg) -> None:
         """The client's socket of `leg` is gone."""
         self._sockets.discard(socket)
-        self._legs.pop(leg, None)
+        if self._legs.get(leg.id) is leg:  # Else it has moved away, and perhaps come back as another one.
+            del self._legs[leg.id]
 
     def _claim(self, token: str) -> SimulatedLeg | None:
         leg, timer = self._expected.pop(token, (None, None))
@@ -290,6 +308,10 @@ class SimulatedLegs:
         if not leg.is_phone:
             del self._legs[leg.id]
             self._claim(leg.token)  # Its client may still come: too late.
+
+    def _move(self, order: MoveLeg) -> None:
+        if (leg := self._legs.pop(order.leg, None)) is not None:  # Else its client hung up before control knew.
+            leg.move(order.url)
 
     def _with(self, id: str, act: Callable[[SimulatedLeg], None]) -> None:
         if (leg := self._legs.get(id)) is not None:
@@ -332,7 +354,7 @@ class _PartySocket(picows.WSListener):
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
         self._leg.on_closed()
-        self._legs.on_closed(self, self._leg.id)
+        self._legs.on_closed(self, self._leg)
 
     def pause_writing(self) -> None:
         self._leg.writable = False

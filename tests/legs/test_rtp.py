@@ -1,0 +1,962 @@
+"""RTP legs through a whole media worker: on a made-up network and virtual time, and once over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import random
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from offhook.audio import g711, pcm
+from offhook.audio.dtmf import DigitSender
+from offhook.legs import rtcp
+from offhook.legs.ports import PortRange
+from offhook.legs.rtp import LOOK_EVERY, WATCHED, RtpLeg, payload_of
+from offhook.legs.rtp_legs import COUNTS, GAUGES, REPORT_S, RtpLegs
+from offhook.legs.slots import MARGIN_S, TOO_LONG_S, best_slot
+from offhook.legs.udp import DRAIN, Address, Ancillary, UdpSocket
+from offhook.media.clock import TICK_S
+from offhook.media.link import (
+    ConnectLeg,
+    DigitsPressed,
+    EndLeg,
+    HoldLeg,
+    LegGone,
+    LegJoined,
+    OpenRtp,
+    Order,
+    RtpOpened,
+    SendDigits,
+    SrtpKeys,
+    Tiding,
+    memory_pair,
+)
+from offhook.media.plane import SLOTS
+from offhook.media.worker import MediaWorker
+from offhook.testing.clock import run
+from offhook.testing.memory import MemoryApp
+
+T = TypeVar("T", bound=Tiding)
+
+HOST = "192.0.2.1"  # ours
+PHONE = ("198.51.100.7", 4000)
+TOLERANCE = 0.5  # dB; G.711 itself is within 0.1 here
+HEADER = struct.Struct("!BBHII")
+
+
+# ------------------------------------------------------------------------------------------------ a made-up network
+
+
+class FakeSocket:
+    """A UDP socket of ours. Arrivals are stamped as the kernel does it; reads are counted."""
+
+    def __init__(self, network: Network, port: int) -> None:
+        self._network = network
+        self._port = port
+        self._queue: deque[tuple[float, bytes, Address]] = deque()  # with the loop time of its arrival
+        self._peer: Address = None
+        self.reads = 0
+        self.closed = False
+        self.refuses = False  # as when ICMP says that nobody listens
+
+    def arrive(self, data: bytes, source: Address) -> None:
+        if self._peer in (None, source):
+            self._queue.append((self._network.now(), data, source))
+
+    def recv(self, size: int) -> bytes:
+        return self.recvmsg(size, 0)[0]
+
+    def recvmsg(self, size: int, ancillary: int) -> tuple[bytes, Ancillary, int, Address]:
+        self.reads += 1
+        self._check()
+        if not self._queue:
+            raise BlockingIOError(errno.EAGAIN, "nothing there")
+        arrived, data, source = self._queue.popleft()
+        stamp = round((time.time() - (self._network.now() - arrived)) * 1e9)
+        return data[:size], [(socket.SOL_SOCKET, 35, struct.pack("@qq", *divmod(stamp, 10**9)))], 0, source
+
+    def send(self, data: bytes) -> int:
+        assert self._peer is not None
+        return self.sendto(data, self._peer)
+
+    def sendto(self, data: bytes, address: Address) -> int:
+        self._check()
+        self._network.sent.append((self._network.now(), self._port, data, address))
+        return len(data)
+
+    def connect(self, address: Address) -> None:
+        self._peer = address
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _check(self) -> None:
+        assert not self.closed
+        if self.refuses:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens")
+
+
+class Network:
+    def __init__(self) -> None:
+        self.now = asyncio.get_running_loop().time
+        self.sockets: dict[int, FakeSocket] = {}
+        self.sent: list[tuple[float, int, bytes, Address]] = []  # when, from our port, what, to
+
+    def open(self, host: str, port: int) -> UdpSocket:
+        assert host == HOST
+        if port in self.sockets and not self.sockets[port].closed:
+            raise OSError(errno.EADDRINUSE, "in use")
+        self.sockets[port] = FakeSocket(self, port)
+        return self.sockets[port]
+
+
+class Telephone:
+    """The other side of a leg: sends packets to its port, keeps those that were sent to it."""
+
+    def __init__(self, network: Network, port: int, address: Address = PHONE, codec: g711.Codec = g711.PCMU) -> None:
+        self.network = network
+        self.port = port
+        self.address = address
+        self.codec = codec
+        self.sequence, self.timestamp, self.ssrc = 65_530, 2**32 - 800, 0x1234
+
+    def send(self, data: bytes, source: Address = None) -> None:
+        self.network.sockets[self.port].arrive(data, source or self.address)
+
+    def packet(self, payload: bytes, kind: int = 0, timestamp: int | None = None) -> bytes:
+        self.sequence += 1
+        stamp = self.timestamp if timestamp is None else timestamp
+        return HEADER.pack(0x80, kind, self.sequence & 0xFFFF, stamp & 0xFFFFFFFF, self.ssrc) + payload
+
+    def say_frame(self, payload: bytes) -> None:
+        self.send(self.packet(payload, self.codec.payload_type))
+        self.timestamp += len(payload)
+
+    async def say(self, samples: pcm.Samples, every: float = TICK_S) -> None:
+        """Send 20 ms of `samples` (8 kHz) at a time."""
+        octets = self.codec.encode(samples).tobytes()
+        start = self.network.now()
+        for number, at in enumerate(range(0, len(octets), 160)):
+            self.say_frame(octets[at : at + 160])
+            await asyncio.sleep(start + (number + 1) * every - self.network.now())
+
+    @property
+    def received(self) -> list[tuple[int, bool, int, int, int, bytes]]:
+        """Type, marker, sequence, timestamp, SSRC and payload of each RTP packet, in order."""
+        packets = [data for _, port, data, to in self.network.sent if port == self.port and to == self.address]
+        parsed = [(HEADER.unpack_from(data), data[12:]) for data in packets if not 192 <= data[1] < 224]
+        return [(kind & 0x7F, kind > 0x7F, *rest, payload) for (_, kind, *rest), payload in parsed]
+
+    def heard(self, since: int = 10) -> pcm.Samples:
+        """The audio of the packets that it was sent, from the one numbered `since` on."""
+        audio = [payload for kind, *_, payload in self.received if kind == self.codec.payload_type]
+        return self.codec.decode(np.frombuffer(b"".join(audio[since:]), np.uint8))
+
+
+class Media:
+    """A media worker with RTP legs on the made-up network, as control sees it."""
+
+    def __init__(self, ports: PortRange | None = None, timeout_s: float = 60.0) -> None:
+        self.network = Network()
+        self.control, end = memory_pair()
+        self.tidings: list[Tiding] = []
+        self.control.on_receive(self.tidings.append)
+        self.apps: dict[str, MemoryApp] = {}
+        self.worker = MediaWorker(end, self._dial, epoch=1_800_000_000.0)
+        self.legs = RtpLegs(self.worker, ports or PortRange(20_000, 20_099), timeout_s, self.network.open)
+        self.worker.start()
+
+    async def _dial(self, url: str, headers: Any, listener: Any) -> Any:
+        return await self.apps[url](url, headers, listener)
+
+    async def order(self, *orders: Order) -> None:
+        for order in orders:
+            self.control.send(order)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    def told(self, kind: type[T]) -> list[T]:
+        return [tiding for tiding in self.tidings if isinstance(tiding, kind)]
+
+    async def open(self, leg: str = "leg", codec: g711.Codec = g711.PCMU, **fields: Any) -> Telephone:
+        """Open a leg, not yet in a call."""
+        await self.order(OpenRtp(leg, codec.name, codec.payload_type, HOST, **{"dtmf_type": 101, **fields}))
+        number = len(self.told(RtpOpened))
+        return Telephone(self.network, self.told(RtpOpened)[-1].port, (PHONE[0], 4000 + 10 * number), codec)
+
+    async def telephone(
+        self, leg: str = "leg", call: str = "call", codec: g711.Codec = g711.PCMU, **fields: Any
+    ) -> Telephone:
+        """A telephone in a call."""
+        telephone = await self.open(leg, codec, **fields)
+        await self.order(ConnectLeg(leg, call, f"4:{leg}"))
+        return telephone
+
+    async def app(self, name: str = "app", rate: int = 16_000, call: str = "call") -> MemoryApp:
+        """An app that streams the call both ways."""
+        from offhook.media.link import OpenStream
+
+        self.apps[name] = MemoryApp()
+        await self.order(
+            OpenStream(
+                name, call, "", "", "", f"8:{name}", name, "", rate, unmixed=False, bidirectional=True, dtmf=True
+            )
+        )
+        return self.apps[name]
+
+    def counts(self) -> dict[str, int]:
+        """What all legs have counted, without the zeros and the sound that was made up around the edges."""
+        counts, _ = self.legs.figures()
+        return {
+            name.removeprefix("rtp_"): value for name, value in counts.items() if value and not name.endswith("_ms")
+        }
+
+    def faults(self) -> list[int]:
+        """Of each row: in how many ticks it raised."""
+        return [row.faults for slot in self.worker.plane.slots for rows in slot.calls.values() for row in rows]
+
+    def slot(self, call: str = "call") -> int:
+        return next(number for number, slot in enumerate(self.worker.plane.slots) if call in slot.calls)
+
+    def leg(self, name: str = "leg") -> RtpLeg:
+        return self.legs._legs[name][0]
+
+
+def on_virtual_time(test: Callable[[Media], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Run a test on virtual time with media of its own."""
+
+    async def main() -> None:
+        media = Media()
+        raised: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+        await test(media)
+        media.legs.close()
+        await media.worker.close()
+        assert raised == []
+        assert all(one.closed for one in media.network.sockets.values())
+        assert not any(slot.rows for slot in media.worker.plane.slots)
+
+    def test_on_virtual_time() -> None:
+        run(main())
+
+    test_on_virtual_time.__name__ = test.__name__
+    return test_on_virtual_time
+
+
+def tone(hz: float, seconds: float = 1.0, dbfs: float = -20.0) -> pcm.Samples:
+    return pcm.tone(hz, g711.RATE, seconds, dbfs)
+
+
+async def at_phase(seconds: float) -> None:
+    """Wait until so far into a tick of the clock."""
+    await asyncio.sleep(TICK_S - asyncio.get_running_loop().time() % TICK_S + seconds)
+
+
+def level(samples: pcm.Samples, hz: float, rate: int = g711.RATE) -> float:
+    return pcm.tone_level(samples, hz, rate)
+
+
+# ------------------------------------------------------------------------------------------------ packets
+
+
+@pytest.mark.parametrize(
+    ("packet", "payload"),
+    [
+        ("80 00" + "00" * 10 + "aa bb", "aa bb"),
+        ("82 00" + "00" * 10 + "11" * 8 + "aa bb", "aa bb"),  # two CSRCs
+        ("90 00" + "00" * 10 + "be de 00 01 11 11 11 11 aa", "aa"),  # an extension of one word
+        ("90 00" + "00" * 10 + "be de 00 00 aa", "aa"),
+        ("a0 00" + "00" * 10 + "aa bb 00 02", "aa bb"),  # two bytes of padding
+        ("b1 00" + "00" * 10 + "11" * 4 + "be de 00 01" + "11" * 4 + "aa 01", "aa"),
+        ("80 00" + "00" * 10, ""),
+        ("40 00" + "00" * 10 + "aa", ""),  # version 1
+        ("8f 00" + "00" * 10 + "aa", ""),  # more CSRCs than bytes
+        ("90 00" + "00" * 10 + "be de 00 09 aa", ""),  # an extension longer than the packet
+        ("90 00" + "00" * 10 + "be", ""),
+        ("a0 00" + "00" * 10 + "aa bb 00 00", ""),  # no bytes of padding, but it counts itself
+        ("a0 00" + "00" * 10 + "aa bb 00 09", ""),  # more padding than payload
+    ],
+)
+def test_what_a_packet_carries(packet: str, payload: str) -> None:
+    assert payload_of(bytes.fromhex(packet)) == bytes.fromhex(payload)
+
+
+@given(st.binary(min_size=12, max_size=100))
+def test_any_packet_can_be_looked_into(packet: bytes) -> None:
+    assert payload_of(packet) in packet
+
+
+# ------------------------------------------------------------------------------------------------ who hears whom
+
+
+@pytest.mark.parametrize("codec", [g711.PCMU, g711.PCMA], ids=lambda codec: codec.name)
+@pytest.mark.parametrize("rate", [16_000, 24_000])
+def test_a_telephone_and_an_app_hear_each_other(codec: g711.Codec, rate: int) -> None:
+    async def main() -> None:
+        media = Media()
+        app = await media.app(rate=rate)
+        telephone = await media.telephone(codec=codec)
+        app.say(pcm.tone(1100, rate, 2.0, -26.0).tobytes())
+        await telephone.say(tone(500, 1.0, -20.0))
+        at_app = pcm.as_samples(app.heard())[rate // 5 :]
+        assert abs(level(at_app, 500, rate) + 20) < TOLERANCE
+        assert level(at_app, 1100, rate) < -60
+        assert abs(level(telephone.heard(), 1100) + 26) < TOLERANCE
+        assert level(telephone.heard(), 500) < -60
+        assert {len(payload) for *_, payload in telephone.received} == {160}
+        media.legs.close()
+        await media.worker.close()
+
+    run(main())
+
+
+@on_virtual_time
+async def test_two_telephones_hear_each_other(media: Media) -> None:
+    one, two = await media.telephone("one"), await media.telephone("two")
+    await asyncio.gather(one.say(tone(500)), two.say(tone(1100, dbfs=-14.0)))
+    assert abs(level(one.heard(), 1100) + 14) < TOLERANCE
+    assert level(one.heard(), 500) < -60
+    assert abs(level(two.heard(), 500) + 20) < TOLERANCE
+    assert level(two.heard(), 1100) < -60
+
+
+@on_virtual_time
+async def test_three_telephones_each_hear_the_sum_of_the_others(media: Media) -> None:
+    telephones = {hz: await media.telephone(str(hz)) for hz in (500, 1100, 1900)}
+    await asyncio.gather(*(telephone.say(tone(hz)) for hz, telephone in telephones.items()))
+    for own, telephone in telephones.items():
+        for hz in telephones:
+            heard = level(telephone.heard(), hz)
+            assert heard < -50 if hz == own else abs(heard + 20) < TOLERANCE
+
+
+@on_virtual_time
+async def test_what_a_telephone_says_passes_bit_for_bit_at_the_plane_s_edge(media: Media) -> None:
+    leg, telephone = None, await media.telephone()
+    leg = media.leg()
+    frames = [bytes([number]) * 160 for number in range(1, 50)]
+    said = []
+    for number, frame in enumerate(frames):
+        telephone.say_frame(frame)
+        said.append(leg.poll(number * TICK_S))
+    assert said == frames
+
+
+# ------------------------------------------------------------------------------------------------ its life
+
+
+@on_virtual_time
+async def test_a_leg_is_opened_joined_and_ended(media: Media) -> None:
+    telephone = await media.open()
+    assert media.tidings == [RtpOpened("leg", telephone.port)]
+    assert telephone.port % 2 == 0
+    assert set(media.network.sockets) == {telephone.port, telephone.port + 1}
+    await media.order(ConnectLeg("leg", "call", "4:+15550100"))
+    assert media.tidings[1:] == [LegJoined("leg")]
+    await media.order(ConnectLeg("leg", "call", "4:+15550100"), EndLeg("leg", "bye"), EndLeg("leg", "bye"))
+    assert media.tidings[2:] == []
+    assert all(one.closed for one in media.network.sockets.values())
+    await asyncio.sleep(100)
+    assert media.tidings[2:] == []
+
+
+@on_virtual_time
+async def test_orders_for_legs_of_others_are_not_minded(media: Media) -> None:
+    await media.order(ConnectLeg("x", "call", ""), EndLeg("x", ""), HoldLeg("x", True), SendDigits("x", "1"))
+    assert media.tidings == []
+
+
+@pytest.mark.parametrize(
+    ("order", "why"),
+    [
+        (OpenRtp("leg", "G729", 18, HOST), "codec 'G729': there are PCMU, PCMA"),
+        (OpenRtp("leg", "PCMU", 0, HOST, srtp=SrtpKeys("inline:AAAA", "inline:AAAA")), "3 bytes instead of 30"),
+    ],
+)
+def test_a_leg_that_cannot_be_is_gone(order: OpenRtp, why: str) -> None:
+    async def main() -> None:
+        media = Media()
+        await media.order(order)
+        (gone,) = media.told(LegGone)
+        assert why in gone.reason
+        assert media.network.sockets == {}
+
+    run(main())
+
+
+def test_when_the_ports_are_used_up_a_leg_is_refused_and_an_ended_one_makes_room() -> None:
+    async def main() -> None:
+        media = Media(PortRange(20_000, 20_003))
+        await media.open("one")
+        await media.open("two")
+        await media.order(OpenRtp("three", "PCMU", 0, HOST))
+        assert media.told(LegGone) == [
+            LegGone("three", "its RTP port could not be opened: no free RTP port in the range 20000-20003, 2 legs")
+        ]
+        await media.order(EndLeg("one", ""))
+        await media.open("four")
+        assert [tiding.leg for tiding in media.told(RtpOpened)] == ["one", "two", "four"]
+
+    run(main())
+
+
+def test_a_pair_whose_odd_port_is_taken_is_passed_over() -> None:
+    async def main() -> None:
+        media = Media(PortRange(20_000, 20_003))
+        media.network.open(HOST, 20_001)
+        assert (await media.open()).port == 20_002
+        assert media.network.sockets[20_000].closed if 20_000 in media.network.sockets else True
+        assert (await media.open("muxed", rtcp_mux=True)).port == 20_000  # needs no odd one
+
+    run(main())
+
+
+@on_virtual_time
+async def test_what_came_before_the_leg_was_connected_is_not_heard(media: Media) -> None:
+    app = await media.app()
+    telephone = await media.open()
+    for _ in range(40):
+        telephone.say_frame(g711.PCMU.encode(tone(500, 0.02)).tobytes())
+    await media.order(ConnectLeg("leg", "call", "4:leg"))
+    await telephone.say(tone(1100))
+    assert level(pcm.as_samples(app.heard()), 500, 16_000) < -60
+    assert media.leg().jitter.delay_ms <= 20
+
+
+# ------------------------------------------------------------------------------------------------ from where
+
+
+@on_virtual_time
+async def test_it_sends_to_the_address_of_signalling_and_then_to_where_audio_came_from(media: Media) -> None:
+    telephone = await media.telephone(remote=("203.0.113.9", 5000))
+    await asyncio.sleep(0.1)
+    assert {to for *_, to in media.network.sent} == {("203.0.113.9", 5000)}
+    before = len(media.network.sent)
+    telephone.say_frame(bytes(160))
+    await asyncio.sleep(0.1)
+    assert {to for *_, to in media.network.sent[before + 1 :]} == {telephone.address}
+
+
+@on_virtual_time
+async def test_nothing_is_sent_before_it_is_known_where_to_and_time_goes_on(media: Media) -> None:
+    telephone = await media.telephone()
+    await asyncio.sleep(0.1)
+    assert media.network.sent == []
+    began = media.leg()._timestamp
+    telephone.say_frame(bytes(160))
+    await asyncio.sleep(0.1)
+    first = telephone.received[0]
+    assert first[3] - began in (0, 160)  # it listens 10 ms before or after it speaks
+    assert began != 0
+
+
+@on_virtual_time
+async def test_it_latches_once_and_strangers_are_not_heard(media: Media) -> None:
+    app = await media.app()
+    telephone = await media.telephone()
+    telephone.say_frame(bytes([255]) * 160)
+    stranger = Telephone(media.network, telephone.port, ("203.0.113.66", 6666))
+    for _ in range(5):  # in the queue before anything is read
+        stranger.say_frame(g711.PCMU.encode(tone(1900, 0.02)).tobytes())
+    await asyncio.gather(telephone.say(tone(500)), stranger.say(tone(1900)))
+    heard = pcm.as_samples(app.heard())
+    assert level(heard, 1900, 16_000) < -60
+    assert level(heard[1600:], 500, 16_000) > -21
+    assert stranger.received == []
+    assert media.counts()["strangers"] == 6  # and the first of what it says then
+    assert "lost" not in media.counts()
+
+
+@on_virtual_time
+async def test_only_valid_audio_decides_where_the_telephone_is(media: Media) -> None:
+    telephone = await media.telephone()
+    nobody = Telephone(media.network, telephone.port, ("203.0.113.66", 6666))
+    for junk in (b"", b"\x80", bytes(200), nobody.packet(b""), nobody.packet(b"x" * 160, kind=34)):
+        nobody.send(junk)
+    telephone.say_frame(bytes(160))
+    await asyncio.sleep(0.1)
+    assert len(telephone.received) > 3
+    assert nobody.received == []
+    assert {name: media.counts()[name] for name in ("malformed", "other_types")} == {"malformed": 4, "other_types": 1}
+
+
+@on_virtual_time
+async def test_a_port_that_nobody_listens_at_costs_a_count(media: Media) -> None:
+    telephone = await media.telephone()
+    telephone.say_frame(bytes(160))
+    await asyncio.sleep(0.05)
+    media.network.sockets[telephone.port].refuses = True
+    await asyncio.sleep(0.1)
+    assert media.counts()["unreachable"] == media.counts()["unsent"] == 5
+    media.network.sockets[telephone.port].refuses = False
+    await telephone.say(tone(500, 0.2))
+    assert media.counts()["unsent"] == 5
+    assert media.faults() == [0]
+
+
+# ------------------------------------------------------------------------------------------------ what is sent
+
+
+@on_virtual_time
+async def test_packets_are_numbered_in_a_row_and_the_first_is_marked(media: Media) -> None:
+    telephone = await media.telephone(remote=PHONE)
+    telephone.address = PHONE
+    await asyncio.sleep(1.0)
+    packets = telephone.received
+    assert len(packets) in (49, 50, 51)
+    assert [marker for _, marker, *_ in packets] == [True] + [False] * (len(packets) - 1)
+    assert {(kind, ssrc) for kind, _, _, _, ssrc, _ in packets} == {(0, packets[0][4])}
+    for before, after in itertools.pairwise(packets):
+        assert (after[2] - before[2]) & 0xFFFF == 1
+        assert (after[3] - before[3]) & 0xFFFFFFFF == 160
+
+
+def test_no_two_legs_begin_alike() -> None:
+    async def main() -> None:
+        media = Media()
+        telephones = [await media.telephone(str(n), remote=(PHONE[0], 4000 + 10 * (n + 1))) for n in range(20)]
+        await asyncio.sleep(0.05)
+        for field in (2, 3, 4):
+            assert len({telephone.received[0][field] for telephone in telephones}) >= 19
+        assert [telephone.port for telephone in telephones] != sorted(telephone.port for telephone in telephones)
+
+    run(main())
+
+
+# ------------------------------------------------------------------------------------------------ how it reads
+
+
+@on_virtual_time
+async def test_a_steady_stream_is_read_once_a_tick(media: Media) -> None:
+    telephone = await media.telephone()
+    await telephone.say(tone(500, 0.5))
+    one = media.network.sockets[telephone.port]
+    before = one.reads
+    await telephone.say(tone(500, LOOK_EVERY * TICK_S * 2))
+    assert one.reads - before <= 2 * LOOK_EVERY + 4  # and a look now and then
+    assert "lost" not in media.counts()
+
+
+@pytest.mark.parametrize("size", [80, 160, 240, 320, 480])
+def test_packets_of_any_length_are_read_in_time(size: int) -> None:
+    async def main() -> None:
+        media = Media()
+        app = await media.app()
+        telephone = await media.telephone()
+        octets = g711.PCMU.encode(tone(500, 3.0)).tobytes()
+        for at in range(0, len(octets), size):
+            telephone.say_frame(octets[at : at + size])
+            await asyncio.sleep(size / 8000)
+        heard = pcm.as_samples(app.heard())[16_000:]
+        assert abs(level(heard, 500, 16_000) + 20) < TOLERANCE
+        assert abs(pcm.level(heard) + 20) < TOLERANCE  # without holes
+        assert media.leg().jitter.delay_ms <= size / 8 + 20
+        media.legs.close()
+        await media.worker.close()
+
+    run(main())
+
+
+@on_virtual_time
+async def test_a_burst_is_taken_as_soon_as_it_comes(media: Media) -> None:
+    telephone = await media.telephone()
+    await telephone.say(tone(500, 0.5))
+    for _ in range(5):
+        telephone.say_frame(bytes(160))
+    await asyncio.sleep((LOOK_EVERY + 1) * TICK_S)
+    assert not media.network.sockets[telephone.port]._queue
+
+
+@on_virtual_time
+async def test_a_flood_does_not_hold_a_tick(media: Media) -> None:
+    telephone = await media.telephone()
+    for _ in range(3 * DRAIN):
+        telephone.send(b"flood")
+    one = media.network.sockets[telephone.port]
+    before = one.reads
+    media.leg().poll(0.0)
+    assert one.reads - before == DRAIN
+
+
+@on_virtual_time
+async def test_another_ssrc_is_another_stream(media: Media) -> None:
+    app = await media.app()
+    telephone = await media.telephone()
+    await telephone.say(tone(500, 0.5))
+    telephone.ssrc, telephone.sequence, telephone.timestamp = 0x9876, 17, 1_000_000
+    await telephone.say(tone(1100, 1.0))
+    assert abs(level(pcm.as_samples(app.heard())[-12_800:], 1100, 16_000) + 20) < TOLERANCE
+    assert {"lost", "discarded", "late"}.isdisjoint(media.counts())
+
+
+def test_ten_thousand_mutated_packets_hurt_nobody() -> None:
+    async def main() -> None:
+        media = Media()
+        victim, other = await media.telephone(rtcp_mux=True), await media.telephone("other", "other call")
+        victim.say_frame(bytes(160))
+        await asyncio.sleep(TICK_S)
+        leg, chance = media.leg(), random.Random(4)
+        report = rtcp.compose(victim.ssrc, "name", rtcp.Sent(1, 2, 3, 4), rtcp.Block(1, 2, 3, 4, 5, 6, 7))
+        for number in range(10_000):
+            kind = chance.choice([0, 0, 0x80, 101, 13])
+            packet = bytearray(
+                chance.choice([victim.packet(bytes(160), kind), victim.packet(b"\1\2\3\4", 101), report])
+            )
+            for _ in range(chance.randint(1, 4)):
+                packet[chance.randrange(len(packet))] = chance.randrange(256)
+            victim.send(bytes(packet[: chance.choice([len(packet), chance.randint(0, len(packet))])]))
+            if number % 3 == 0:
+                frame = leg.poll(number / 150)
+                assert frame is None or len(frame) == 160
+        await other.say(tone(500, 0.3))
+        assert other.network.sockets[victim.port].closed is False
+        assert sum(media.counts().values()) > 10_000
+        assert [row.faults for slot in media.worker.plane.slots for rows in slot.calls.values() for row in rows] == [
+            0,
+            0,
+        ]
+        media.legs.close()
+        await media.worker.close()
+
+    run(main())
+
+
+@settings(max_examples=50)
+@given(st.lists(st.binary(max_size=60), max_size=30))
+def test_any_packets_at_all_are_borne(packets: list[bytes]) -> None:
+    async def main() -> None:
+        media = Media()
+        telephone = await media.telephone(rtcp_mux=True)
+        for packet in packets:
+            telephone.send(packet)
+        frame = media.leg().poll(0.0)
+        assert frame is None or len(frame) == 160
+        media.leg().report()
+        await media.worker.close()
+
+    run(main())
+
+
+# ------------------------------------------------------------------------------------------------ digits
+
+
+@on_virtual_time
+async def test_digits_are_told_once_to_control_and_to_the_app(media: Media) -> None:
+    app = await media.app()
+    telephone = await media.telephone()
+    await telephone.say(tone(500, 0.2))
+    digits = DigitSender()
+    digits.press("15#")
+    for _ in range(30):
+        packet = digits.next(telephone.timestamp)
+        if packet is None:
+            telephone.say_frame(bytes(160))
+        else:
+            telephone.send(telephone.packet(packet.payload, 101 | (0x80 if packet.marker else 0), packet.timestamp))
+            telephone.timestamp += 160
+        await asyncio.sleep(TICK_S)
+    assert media.told(DigitsPressed) == [DigitsPressed("leg", tone) for tone in "15#"]
+    assert sum(b"DtmfData" in message for _, message in app.messages) == 3
+    await telephone.say(tone(500, 2.0))
+    assert "lost" not in media.counts()  # The packets of the events were not missing.
+
+
+@on_virtual_time
+async def test_events_of_a_source_of_their_own_do_not_disturb_the_audio(media: Media) -> None:
+    app = await media.app()
+    telephone = await media.telephone()
+    for number, frame in enumerate(np.split(g711.PCMU.encode(tone(500, 1.0)), 50)):
+        telephone.say_frame(frame.tobytes())
+        if number % 10 == 0:
+            # … and then another one, whose time begins anew.
+            header = HEADER.pack(
+                0x80, 101, number, 77_000 + 1600 * number if number < 30 else number, 0x5555 + number // 30
+            )
+            telephone.send(header + bytes([number // 10, 0x8A, 3, 32]))
+        await asyncio.sleep(TICK_S)
+    assert [tiding.tones for tiding in media.told(DigitsPressed)] == ["0", "1", "2", "3", "4"]
+    heard = pcm.as_samples(app.heard())[3200:-3200]
+    assert abs(pcm.level(heard) + 20) < TOLERANCE
+
+
+@on_virtual_time
+async def test_digits_are_sent_in_the_place_of_audio(media: Media) -> None:
+    telephone = await media.telephone(remote=PHONE)
+    telephone.address = PHONE
+    await asyncio.sleep(0.1)
+    await media.order(SendDigits("leg", "7"))
+    await asyncio.sleep(0.5)
+    packets = telephone.received
+    events = [packet for packet in packets if packet[0] == 101]
+    assert [payload for *_, payload in events] == [
+        bytes([7, 0x8A if tick >= 5 else 0x0A]) + (160 * min(tick, 5)).to_bytes(2, "big") for tick in range(1, 8)
+    ]
+    assert len({timestamp for _, _, _, timestamp, _, _ in events}) == 1
+    at = packets.index(events[0])
+    assert (events[0][3] - packets[at - 1][3]) & 0xFFFFFFFF == 160
+    after = packets[at + 7]
+    assert (after[0], after[1]) == (0, True)  # a talk spurt begins
+    assert (after[3] - events[0][3]) & 0xFFFFFFFF == 7 * 160
+    sequences = [packet[2] for packet in packets]
+    assert all((b - a) & 0xFFFF == 1 for a, b in itertools.pairwise(sequences))
+
+
+@on_virtual_time
+async def test_digits_for_a_telephone_that_takes_none_are_dropped(media: Media) -> None:
+    telephone = await media.telephone(remote=PHONE, dtmf_type=None)
+    telephone.address = PHONE
+    await media.order(SendDigits("leg", "7"))
+    await asyncio.sleep(0.5)
+    assert {packet[0] for packet in telephone.received} == {0}
+
+
+@on_virtual_time
+async def test_more_digits_than_the_queue_holds_are_dropped(media: Media) -> None:
+    telephone = await media.telephone(remote=PHONE)
+    telephone.address = PHONE
+    await media.order(SendDigits("leg", "7" * 101), SendDigits("leg", "8"))
+    await asyncio.sleep(0.5)
+    assert {packet[5][0] for packet in telephone.received if packet[0] == 101} == {8}
+
+
+# ------------------------------------------------------------------------------------------------ RTCP, time-out
+
+
+def reports(telephone: Telephone, port: int) -> list[rtcp.Report]:
+    return [
+        report
+        for _, at, data, _ in telephone.network.sent
+        if at == port and 192 <= data[1] < 224
+        for report in rtcp.parse(data)
+    ]
+
+
+@pytest.mark.parametrize("mux", [False, True])
+def test_reports_go_both_ways(mux: bool) -> None:
+    async def main() -> None:
+        media = Media()
+        telephone = await media.telephone(rtcp_mux=mux)
+        port = telephone.port if mux else telephone.port + 1
+        frames = np.split(g711.PCMU.encode(tone(500, 20.0)), 1000)
+        for number, frame in enumerate(frames):
+            if number % 10:
+                telephone.say_frame(frame.tobytes())
+            else:  # lost
+                telephone.sequence += 1
+                telephone.timestamp += 160
+            await asyncio.sleep(TICK_S)
+            if number == 200:
+                theirs = rtcp.Sent(rtcp.ntp(1_800_000_000.0), 0, 1, 1)
+                packet = rtcp.compose(telephone.ssrc, "phone", theirs, None)
+                media.network.sockets[port].arrive(packet, (telephone.address[0], telephone.address[1] + (not mux)))
+            if number == 700:
+                last = reports(telephone, port)[-1]
+                assert last.sent is not None
+                held = rtcp.ntp(1_800_000_000.0 + asyncio.get_running_loop().time() - 0.1) - last.sent.ntp >> 16
+                block = rtcp.Block(last.source, 64, 7, 0, 80, rtcp.middle(last.sent.ntp), held)
+                packet = rtcp.compose(telephone.ssrc, "phone", None, block)
+                media.network.sockets[port].arrive(packet, (telephone.address[0], telephone.address[1] + (not mux)))
+        await asyncio.sleep(2 * REPORT_S)
+        _, second, *_, last = reports(telephone, port)
+        ssrc = telephone.received[0][4]
+        assert {one.source for one in reports(telephone, port)} == {ssrc}
+        assert last.sent is not None
+        assert 900 < last.sent.packets < 2000
+        assert abs(last.sent.octets / 160 - last.sent.packets) < 1
+        (block,) = last.blocks
+        assert block.source == telephone.ssrc
+        assert 92 <= block.lost <= 99  # the latest may still come
+        assert 18 < second.blocks[0].fraction < 34  # of 256: 10 %
+        assert block.last_report == rtcp.middle(rtcp.ntp(1_800_000_000.0))
+        assert block.since_report > 6 * 65_536
+        leg = media.leg()
+        assert (leg.rtcp.remote_lost, leg.remote_jitter_ms) == (7, 10.0)
+        assert abs(leg.rtcp.round_trip_ms - 100) <= 25
+        assert media.counts()["reports"] == 2
+        await media.order(EndLeg("leg", ""))
+        assert [data[1] for _, at, data, _ in media.network.sent if at == port][-1] == rtcp.BYE
+
+    run(main())
+
+
+@on_virtual_time
+async def test_reports_from_elsewhere_are_not_taken(media: Media) -> None:
+    telephone = await media.telephone()
+    telephone.say_frame(bytes(160))
+    await asyncio.sleep(0.1)
+    packet = rtcp.compose(1, "x", rtcp.Sent(1, 1, 1, 1), None)
+    media.network.sockets[telephone.port + 1].arrive(packet, ("203.0.113.66", 6666))
+    await asyncio.sleep(2 * REPORT_S)
+    assert media.counts()["strangers"] == 1
+    assert "reports" not in media.counts()
+
+
+@on_virtual_time
+async def test_reports_are_not_taken_before_it_is_known_where_the_telephone_is(media: Media) -> None:
+    telephone = await media.telephone(rtcp_mux=True)
+    telephone.send(rtcp.compose(1, "x", rtcp.Sent(1, 1, 1, 1), None), ("203.0.113.66", 6666))
+    await asyncio.sleep(0.1)
+    telephone.say_frame(bytes(160))
+    telephone.send(rtcp.compose(1, "x", rtcp.Sent(1, 1, 1, 1), None))
+    await asyncio.sleep(0.1)
+    assert media.counts()["reports"] == 1
+
+
+def test_a_telephone_that_falls_silent_is_gone_but_not_on_hold() -> None:
+    async def main() -> None:
+        media = Media(timeout_s=10.0)
+        await media.open("waits")  # not in a call yet: may take its time
+        silent, held = await media.telephone("silent"), await media.telephone("held")
+        await asyncio.gather(silent.say(tone(500, 8.0)), held.say(tone(500, 8.0)))
+        await media.order(HoldLeg("held", True))
+        assert media.told(LegGone) == []
+        await asyncio.sleep(10.0 + 3 * REPORT_S)
+        assert media.told(LegGone) == [LegGone("silent", "no RTP came for 10 s")]
+        assert media.network.sockets[silent.port].closed
+        await asyncio.sleep(20.0)
+        await media.order(HoldLeg("held", False))
+        assert len(media.told(LegGone)) == 1
+        await asyncio.sleep(10.0 + 3 * REPORT_S)
+        assert [gone.leg for gone in media.told(LegGone)] == ["silent", "held"]
+        media.legs.close()
+
+    run(main())
+
+
+def test_a_telephone_that_never_says_anything_is_gone() -> None:
+    async def main() -> None:
+        media = Media(timeout_s=10.0)
+        await media.telephone()
+        await asyncio.sleep(10.0 + 3 * REPORT_S)
+        assert len(media.told(LegGone)) == 1
+
+    run(main())
+
+
+@on_virtual_time
+async def test_figures_add_up_over_legs_and_never_fall(media: Media) -> None:
+    one, two = await media.telephone("one"), await media.telephone("two", "another call")
+    await asyncio.gather(one.say(tone(500, 0.5)), two.say(tone(500, 0.5)))
+    await asyncio.sleep(1)
+    counts, gauges = media.legs.figures()
+    assert set(counts) == {f"rtp_{name}" for name in COUNTS}
+    assert set(gauges) == {f"rtp_{name}_max" for name in GAUGES}
+    assert counts["rtp_received"] == 50
+    assert 80 <= counts["rtp_concealed_ms"] <= 200
+    await media.order(EndLeg("one", ""))
+    assert media.legs.figures()[0] == {**counts}
+    await media.order(EndLeg("two", ""))
+    assert media.legs.figures() == (counts, {})
+
+
+# ------------------------------------------------------------------------------------------------ slots
+
+
+@pytest.mark.parametrize("phase_ms", [0.5, 3.2, 7.7, 11.0, 15.1, 19.9])
+def test_a_call_is_ticked_right_after_its_packets_arrive(phase_ms: float) -> None:
+    async def main() -> None:
+        media = Media()
+        app = await media.app()
+        telephone = await media.telephone()
+        await at_phase(phase_ms / 1000)
+        await telephone.say(tone(500, 2.0))
+        wait = (media.slot() * TICK_S / SLOTS - phase_ms / 1000) % TICK_S
+        assert MARGIN_S <= wait <= MARGIN_S + TICK_S / SLOTS + 1e-9
+        heard = pcm.as_samples(app.heard())[8000:]
+        assert abs(pcm.level(heard) + 20) < TOLERANCE
+        media.legs.close()
+        await media.worker.close()
+
+    run(main())
+
+
+@on_virtual_time
+async def test_a_call_stays_in_a_slot_that_is_still_good(media: Media) -> None:
+    telephone = await media.telephone()
+    await at_phase(0.0005)
+    await telephone.say(tone(500, 1.0))
+    slot = best_slot(0.0005, None)
+    assert media.slot() == slot
+    later = slot * TICK_S / SLOTS - TOO_LONG_S + 0.001
+    assert best_slot(later, None) != slot
+    await at_phase(later)
+    await telephone.say(tone(500, 10.0))
+    assert media.slot() == slot
+
+
+def test_a_call_follows_packets_that_drift_and_the_audio_has_no_holes() -> None:
+    async def main() -> None:
+        media = Media()
+        app = await media.app()
+        telephone = await media.telephone()
+        await asyncio.sleep(0.0115)
+        await telephone.say(tone(500, 1.0))
+        first = media.slot()
+        await telephone.say(tone(500, 20.0), every=TICK_S * 1.0006)  # 12 ms
+        assert media.slot() != first
+        wait = (media.slot() * TICK_S / SLOTS - asyncio.get_running_loop().time()) % TICK_S
+        assert wait < 0.012
+        heard = pcm.as_samples(app.heard())[8000:]
+        assert abs(pcm.level(heard) + 20) < TOLERANCE
+        media.legs.close()
+        await media.worker.close()
+
+    run(main())
+
+
+@on_virtual_time
+async def test_of_two_telephones_in_a_call_the_first_decides(media: Media) -> None:
+    one, two = await media.telephone("one"), await media.telephone("two")
+    await at_phase(0.001)
+    slots: list[int] = []
+
+    async def later() -> None:
+        await at_phase(0.011)
+        await two.say(tone(500, 12.0))
+
+    async def look() -> None:
+        for _ in range(12):
+            await asyncio.sleep(1.0)
+            slots.append(media.slot())
+
+    await asyncio.gather(one.say(tone(500, 12.0)), later(), look())
+    assert set(slots) == {best_slot(0.001, None)}
+    await media.order(EndLeg("one", ""))
+    await at_phase(0.011)
+    await two.say(tone(500, 10.0))
+    assert media.slot() == best_slot(0.011, None) != slots[0]  # It is the other's turn.
+
+
+@on_virtual_time
+async def test_a_slot_does_not_take_every_call(media: Media) -> None:
+    slots = media.worker.plane.slots
+    slots[0].rows += 1000
+    telephones = [await media.telephone(str(number), f"call {number}") for number in range(5)]
+    before = [slot.rows for slot in slots]
+    await at_phase(0.018)  # to be in slot 0, if that were not so full
+    assert best_slot(0.018, None) == 0
+    await asyncio.gather(*(telephone.say(tone(500, 0.3)) for telephone in telephones))
+    assert [slot.rows for slot in slots] == before
+    slots[0].rows -= 1000
+
+
+@on_virtual_time
+async def test_packets_without_a_phase_move_nothing(media: Media) -> None:
+    telephone = await media.telephone()
+    before = media.slot()
+    await asyncio.sleep(0.011)
+    for _ in range(10 * WATCHED):
+        telephone.say_frame(bytes(240))
+        await asyncio.sleep(0.030)
+    assert media.slot() == before

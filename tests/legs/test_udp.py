@@ -1,0 +1,80 @@
+"""UDP sockets as the kernel has them."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+import time
+
+import pytest
+
+from offhook.legs.udp import DRAIN, PACKET, Address, age, drain, open_udp
+
+pytestmark = pytest.mark.sockets
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux stamps arrivals and bounds the queue like this")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_packets_and_where_they_are_from(host: str) -> None:
+    try:
+        one, two = open_udp(host, 0), open_udp(host, 0)
+    except OSError:
+        pytest.skip(f"{host} is not there")
+    taken: list[tuple[bytes, Address]] = []
+    with one, two:
+        for data in (b"first", b"second"):
+            two.sendto(data, one.getsockname())
+        assert drain(one, lambda packet, age, address: taken.append((packet, address)))
+        assert taken == [(b"first", two.getsockname()), (b"second", two.getsockname())]
+        assert drain(one, lambda packet, age, address: pytest.fail("nothing was sent"))
+
+
+def test_a_port_that_is_taken_is_refused_and_leaves_no_socket_behind() -> None:
+    with open_udp("127.0.0.1", 0) as one, pytest.raises(OSError, match="in use") as refused:
+        open_udp("127.0.0.1", one.getsockname()[1])
+    assert refused.value.errno == errno.EADDRINUSE
+
+
+def test_nobody_at_the_other_port_is_told_and_not_raised() -> None:
+    with open_udp("127.0.0.1", 0) as one:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
+            gone.bind(("127.0.0.1", 0))
+            port = gone.getsockname()[1]
+        one.connect(("127.0.0.1", port))
+        one.send(b"anybody there?")
+        time.sleep(0.01)  # for the answer, which the kernel sends at once
+        if sys.platform == "linux":
+            assert not drain(one, lambda packet, age, address: None)
+        assert drain(one, lambda packet, age, address: None)
+
+
+@LINUX
+def test_the_kernel_says_when_a_packet_arrived() -> None:
+    ages: list[float] = []
+    with open_udp("127.0.0.1", 0) as one, open_udp("127.0.0.1", 0) as two:
+        two.sendto(b"packet", one.getsockname())
+        time.sleep(0.02)
+        drain(one, lambda packet, age, address: ages.append(age))
+    assert ages[0] >= 0.02
+
+
+@LINUX
+def test_all_that_the_kernel_holds_is_drained_at_once() -> None:
+    taken: list[bytes] = []
+    with open_udp("127.0.0.1", 0) as one, open_udp("127.0.0.1", 0) as two:
+        for _ in range(5 * DRAIN):
+            two.sendto(bytes(172), one.getsockname())
+        drain(one, lambda packet, age, address: taken.append(packet))
+        assert 40 < len(taken) <= DRAIN
+        with pytest.raises(BlockingIOError):
+            one.recv(PACKET)
+
+
+def test_a_packet_without_a_stamp_has_just_come() -> None:
+    assert age([]) == 0.0
+    assert age([(socket.SOL_SOCKET, 35, b"short")]) == 0.0
+    assert (
+        age([(socket.SOL_SOCKET, 35, (2**40).to_bytes(8, sys.byteorder) + bytes(8))]) == 0.0
+    )  # the clock was set back
