@@ -9,9 +9,10 @@ import asyncio
 import base64
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
+from itertools import chain
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -19,11 +20,13 @@ import pytest
 from starlette.applications import Starlette
 
 from offhook.media.egress import AddressPolicy
+from offhook.media.link import Link, memory_pair
 from offhook.server.api import Api
 from offhook.server.callers import Callers
 from offhook.server.control import Control
 from offhook.server.delivery import Deliverer, Reply
 from offhook.server.eventgrid import Endpoints
+from offhook.server.placement import Worker
 from offhook.server.webhooks import Webhooks
 from offhook.testing.clock import run
 from offhook.testing.memory import MemoryApp, MemoryMedia, MemoryParty
@@ -97,40 +100,123 @@ class Party(MemoryParty):
             asyncio.get_running_loop().call_soon(self.drop)
 
 
+class Killed(BaseException):
+    """Ends what a control process was doing when it was killed."""
+
+
+class ControlEnd:
+    """Control's end of the link, at which it can be killed: before and after each message, either way."""
+
+    def __init__(self, end: Link, point: Callable[[], None]) -> None:
+        self._end = end
+        self._point = point
+        self._closed = False
+
+    def send(self, message: Any) -> None:
+        if not self._closed:
+            self._point()
+            self._end.send(message)
+            self._point()
+
+    def on_receive(self, receive: Callable[[Any], None]) -> None:
+        def received(message: Any) -> None:
+            if not self._closed:
+                self._point()
+                receive(message)
+
+        self._end.on_receive(received)
+
+    def on_lost(self, lost: Callable[[], None]) -> None:
+        self._end.on_lost(lost)
+
+    def close(self) -> None:
+        self._closed = True
+        self._end.close()
+
+
 class MemoryServer:
-    """Make it on a running virtual-time loop. `listening`: an app waits for IncomingCall."""
+    """Make it on a running virtual-time loop. `listening`: an app waits for IncomingCall.
+
+    `kill_at`: its control process is killed at those of the points at which it tells somebody something, or is told;
+    the next one takes over after `AWAY_S`.
+    """
+
+    AWAY_S = 0.5
+    Killed = Killed
 
     KEY = base64.b64encode(b"the key that requests are signed with, of 64 bytes or thereabouts").decode()
     SECOND_KEY = base64.b64encode(b"the key that is to take the place of the first, one of these days").decode()
 
     def __init__(
-        self, *, listening: bool = True, private: bool = True, max_calls: int = 10, ring_timeout_s: float = 60
+        self,
+        *,
+        listening: bool = True,
+        private: bool = True,
+        max_calls: int = 10,
+        ring_timeout_s: float = 60,
+        kill_at: Collection[int] = (),
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._kill_at = kill_at
+        self.points = 0
         self.posted: list[Posted] = []
         self.hung: set[str] = set()  # URLs of endpoints that take a request and never answer
         self.media = MemoryMedia(WALL)
         self.audio = self.media.apps[AUDIO] = MemoryApp()  # what answers at AUDIO
+        self._settings = (listening, private, max_calls, ring_timeout_s)
+        self.start_control(self.media.control)
+
+    def start_control(self, end: Link) -> None:
+        """What the control process is made of; `end` is its end of the link to the worker."""
+        listening, private, max_calls, ring_timeout_s = self._settings
+        self.alive = True
+        self._end = ControlEnd(end, self.point)
         self.deliverer = Deliverer(self._post, lambda: "token")
         self.endpoints = Endpoints([INCOMING] if listening else [], self._post, f"https://{HOST}", self._validation)
         self.endpoints.start()
         ids = IdMint(node=1)
+        worker = Worker(0, lambda epoch: ids, f"ws://{HOST}")
         self.control = Control(
-            end=self.media.control,
+            workers=[worker],
             notifier=Webhooks(self.deliverer, self.endpoints, "/subscriptions/test", self.wall),
-            ids=ids,
             socket_token=lambda: "socket-token",
             wall=self.wall,
             ring_timeout_s=ring_timeout_s,
             max_calls=max_calls,
         )
+        self.control.connect(worker, self._end)
         verifier, policy = Verifier([self.KEY, self.SECOND_KEY]), AddressPolicy(allow_private=private)
-        callers = Callers(self.control, verifier, RESOURCE, f"ws://{HOST}", self.wall)
+        callers = Callers(self.control, verifier, RESOURCE, self.wall)
         self.api = Api(self.control, verifier, ids, RESOURCE, policy, self.wall)
         self.asgi = Starlette(routes=[*callers.routes(), *self.api.routes()])
 
     def wall(self) -> float:
         return WALL + self._loop.time()
+
+    # ------------------------------------------------------------------------------------------ dying
+
+    def point(self) -> None:
+        self.points += 1
+        if self.points in self._kill_at:
+            self.kill()
+            raise Killed
+
+    def kill(self) -> None:
+        """Leave nothing of the control process but what it has sent, and start another one."""
+        self.alive = False
+        self._end.close()
+        for timer in self.control._ring_timers.values():
+            timer.cancel()
+        endpoints = self.endpoints._endpoints
+        tasks = [*self.deliverer._tasks, *self.endpoints._handshakes, *chain(*(each.pending for each in endpoints))]
+        for task in tasks:
+            task.cancel()
+        self._loop.call_later(self.AWAY_S, self._restart)
+
+    def _restart(self) -> None:
+        end, worker_end = memory_pair()
+        self.media.keeping.connect(worker_end)
+        self.start_control(end)
 
     # ------------------------------------------------------------------------------------------ REST
 
@@ -256,9 +342,11 @@ class MemoryServer:
         if headers.get("aeg-event-type") == "SubscriptionValidation":
             answer = {"validationResponse": event["data"]["validationCode"]}
             return Reply(200, json.dumps(answer).encode())
+        self.point()
         self.posted.append(Posted(self._loop.time(), url, event, headers))
         if url in self.hung:
             await asyncio.Event().wait()
+        self.point()
         return Reply(200)
 
     @staticmethod
@@ -286,11 +374,18 @@ class MemoryServer:
         held["control._follow_ups"] = self.control._follow_ups
         worker = self.media.worker
         held["worker._streams"] = worker._streams
+        if not self.hung:
+            held["kept"] = self.media.keeping._kept.keys() - self.control.phones.keys()
         held["the plane"] = [row for slot in worker.plane.slots for rows in slot.calls.values() for row in rows]
         return {name: value for name, value in held.items() if value}
 
 
 InMemory = Callable[..., Any]
+
+
+@pytest.fixture
+def memory_server() -> type[MemoryServer]:
+    return MemoryServer
 
 
 @pytest.fixture

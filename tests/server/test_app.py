@@ -20,8 +20,9 @@ from aiohttp import web
 
 from offhook.server import app as server_app
 from offhook.server import tls
-from offhook.server.app import SERVER_FILE, Server
+from offhook.server.app import Server
 from offhook.server.config import ConfigError, Settings
+from offhook.server.listening import SERVER_FILE
 from offhook.testing.caller import Caller
 from offhook.wire import auth
 
@@ -186,7 +187,9 @@ def test_both_ports_serve_the_same(data_dir: Path) -> None:
         async with Server(settings(data_dir)) as server:
             assert server.url == f"https://127.0.0.1:{server.https}"
             for scheme, port in (("http", server.http), ("https", server.https)):
-                assert await get(server, f"{scheme}://127.0.0.1:{port}/health") == (200, {"status": "ok", "calls": 0})
+                status, body = await get(server, f"{scheme}://127.0.0.1:{port}/health")
+                own = {"status": "ok", "pid": os.getpid(), "calls": 0, "workers": [{"up": True, "calls": 0}]}
+                assert (status, body) == (200, own)
                 status, body = await rest(server, "GET", "/calling/callConnections/none", scheme=scheme)
                 assert (status, body["error"]["code"]) == (404, "8522")
 
@@ -242,7 +245,7 @@ def test_a_start_that_fails_gives_its_ports_back(data_dir: Path, monkeypatch: py
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    monkeypatch.setattr(Server, "_tell_client_verbs", broken)
+    monkeypatch.setattr(Server, "tell_client_verbs", broken)
 
     async def scenario() -> None:
         with pytest.raises(RuntimeError, match="no listener today"):
@@ -261,6 +264,50 @@ def test_calls_end_with_the_server_and_apps_are_told(data_dir: Path) -> None:
         await app.told("MediaStreamingStarted", "MediaStreamingStopped", "CallDisconnected")
 
     hold(data_dir, scenario)
+
+
+def test_a_server_that_drains_takes_no_new_calls(data_dir: Path) -> None:
+    async def scenario(server: Server, app: App, caller: Caller) -> None:
+        party = await caller.call("+15550199")
+        await app.told("MediaStreamingStarted")
+        draining = asyncio.create_task(server.drain())
+        await asyncio.sleep(0)
+        for path, body in (
+            ("/offhook/calls", {"to": "+15550199"}),
+            ("/offhook/phones", {"id": "somebody"}),
+            ("/calling/callConnections", {"targets": [{"rawId": "4:+15550177"}], "callbackUri": app.url}),
+        ):
+            status, answer = await rest(server, "POST", path, body)
+            assert (status, answer["error"]["code"]) == (503, "8506")
+            assert "stopped" in answer["error"]["message"]
+        assert await get(server, f"{server.url}/health") == (
+            503,
+            {"status": "draining", "pid": os.getpid(), "calls": 1, "workers": [{"up": True, "calls": 1}]},
+        )
+        assert party.connected
+        assert not draining.done()
+        await party.hang_up()
+        await draining
+        await app.told("MediaStreamingStarted", "CallDisconnected")
+
+    hold(data_dir, scenario)
+
+
+def test_calls_that_do_not_end_are_ended_when_the_time_to_drain_is_over(data_dir: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            App(validates=True).running() as app,
+            Server(settings(data_dir, incoming=[f"{app.url}/incoming"], drain_timeout_s=0.2)) as server,
+            Caller(server.url, server.keys[0], tls.client_context([server.tls.ca])) as caller,
+        ):
+            app.server = server
+            await caller.call("+15550199")
+            await app.told("MediaStreamingStarted")
+            await server.drain()
+            await server.__aexit__()
+            await app.told("MediaStreamingStarted", "CallDisconnected")
+
+    asyncio.run(scenario())
 
 
 # ------------------------------------------------------------------------------------------------ a call

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,25 @@ def test_an_observer_that_fails_does_not_stop_a_lane(caplog: pytest.LogCaptureFi
 
     assert run(scenario()) == 2
     assert "on_result failed" in caplog.text
+
+
+def test_an_event_is_settled_once_when_it_is_on_its_way_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delivered, given up, or dropped for want of room; not when the server stops before it was delivered."""
+    monkeypatch.setattr(delivery, "LANE_EVENTS", 2)
+    app = App(Reply(200), Reply(400), Reply(503))
+    settled: list[str] = []
+
+    async def scenario() -> None:
+        deliverer = Deliverer(app, lambda: "")
+        for name in ("delivered", "given up", "no room"):
+            deliverer.send("c1", URL, b"", "E", settled=partial(settled.append, name))
+        assert settled == ["no room"]
+        await asyncio.sleep(1)
+        deliverer.send("c1", URL, b"", "E", settled=partial(settled.append, "left over"))
+        await deliverer.close(1)
+
+    run(scenario())
+    assert settled == ["no room", "delivered", "given up"]
 
 
 def test_closing_gives_queued_events_their_grace_and_drops_the_rest() -> None:

@@ -220,6 +220,21 @@ def test_one_hung_endpoint_delays_no_other() -> None:
     run(scenario())
 
 
+def test_an_incoming_call_is_settled_when_no_endpoint_is_to_be_told_any_more() -> None:
+    settled: list[float] = []
+
+    async def scenario() -> None:
+        endpoints = make(App(), App(up_at=5), App(up_at=1000))
+        endpoints.start()
+        for ring_s in (8.0, 20.0):
+            endpoints.offer(b"call", ring_s, lambda: settled.append(asyncio.get_running_loop().time()))
+        await asyncio.sleep(10)
+        await endpoints.close()
+
+    run(scenario())
+    assert settled == [8], "the last one stops with the ringing; that the server stops settles nothing"
+
+
 def test_a_validation_that_hangs_is_cut_off() -> None:
     tries: list[float] = []
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.conftest import InMemory, MemoryServer, Party, RestAnswer
 
 RESOURCE = "11111111-2222-4333-8444-555555555555"
-AUDIO_BASE = "ws://127.0.0.1:4711"
+AUDIO_BASE = "ws://server.example"
 HOST = "127.0.0.1:7443"
 ORIGIN = f"https://{HOST}"
 NUMBER = {"to": "+15550199"}
@@ -31,7 +31,7 @@ class Person:
 
     def __init__(self, server: MemoryServer) -> None:
         self.server = server
-        phone = BrowserPhone(server.control, RESOURCE, AUDIO_BASE, ["Phone.Example"])
+        phone = BrowserPhone(server.control, RESOURCE, ["Phone.Example"])
         server.asgi = Starlette(routes=[*phone.routes(), *server.asgi.routes])
         self.token = ""
 

@@ -17,6 +17,7 @@ from offhook.call.model import (
     StreamFailure,
     StreamState,
 )
+from offhook.server.delivery import Settled
 from offhook.server.eventgrid import EndpointStatus
 from offhook.server.webhooks import END, KINDS, STREAM, Webhooks
 from offhook.wire import events
@@ -44,14 +45,14 @@ class Sent:
         self.offered: list[float] = []
         self._endpoints = list(endpoints)
 
-    def send(self, lane: str, url: str, body: bytes, kind: str, last: bool = False) -> None:
+    def send(self, lane: str, url: str, body: bytes, kind: str, last: bool, settled: Settled) -> None:
         self.sent.append((lane, url, kind, last))
         self.bodies += json.loads(body)
 
     def status(self) -> list[EndpointStatus]:
         return self._endpoints
 
-    def offer(self, body: bytes, seconds: float) -> None:
+    def offer(self, body: bytes, seconds: float, settled: Settled) -> None:
         self.bodies += json.loads(body)
         self.offered.append(seconds)
 
@@ -68,7 +69,9 @@ def connection(version: str = "2025-06-15") -> Connection:
 
 def sent(event: m.Event, version: str = "2025-06-15", callback: str | None = None) -> Sent:
     gone = Sent()
-    webhooks(gone).notify(CALL, connection(version), event, callback)
+    ours = webhooks(gone)
+    if (parcel := ours.notice(CALL, connection(version), event, callback)) is not None:
+        ours.post(parcel, lambda: None)
     return gone
 
 
@@ -153,7 +156,11 @@ def test_an_app_is_sent_what_its_sdk_knows(version: str, kinds: set[str]) -> Non
 
 def test_an_incoming_call_is_offered_to_the_endpoints() -> None:
     gone = Sent(EndpointStatus("https://app.example", True, None))
-    assert webhooks(gone).offer(CALL, "4:+15550199", "context", 30)
+    ours = webhooks(gone)
+    parcel = ours.offer(CALL, "4:+15550199", "context", "token", 30)
+    assert parcel is not None
+    assert parcel.id == "token"
+    ours.post(parcel, lambda: None)
     (event,) = gone.bodies
     assert event["data"]["callerDisplayName"] == "Somebody"
     assert event["data"]["incomingCallContext"] == "context"
@@ -163,5 +170,4 @@ def test_an_incoming_call_is_offered_to_the_endpoints() -> None:
 
 def test_nobody_is_offered_a_call_when_nobody_is_configured() -> None:
     gone = Sent()
-    assert not webhooks(gone).offer(CALL, "4:+15550199", "context", 30)
-    assert gone.offered == []
+    assert webhooks(gone).offer(CALL, "4:+15550199", "context", "token", 30) is None

@@ -77,7 +77,7 @@ def test_what_was_said_and_heard_lie_on_one_axis(caller: TestCaller) -> None:
     begin = round(span.from_s * RATE)
     assert not call.said[: begin - 1].any()
     delay = int(np.flatnonzero(call.heard)[0] - np.flatnonzero(call.said)[0])
-    assert 0 < delay <= 0.04 * RATE
+    assert 0 <= delay <= 0.04 * RATE  # an app in memory answers within the tick
     assert np.array_equal(call.heard[delay:], call.said[: len(call.heard) - delay]), "to the sample"
 
 

@@ -1,7 +1,8 @@
 """What the control process and a media worker say to each other, and nothing else passes between them.
 
-Every message is a tagged msgspec Struct, so that the same messages travel over a local socket to a worker process or,
-as now, through an in-memory pair. Orders go down to the worker, tidings come up; each direction keeps its order.
+Every message is a tagged msgspec Struct, so that the same messages travel over a local socket to a worker process
+(`media.socket_link`) or through the in-memory pair at the end of this file. Orders go down to the worker, tidings come
+up; each direction keeps its order.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
+
+from offhook.media.weather import Weather
 
 # ------------------------------------------------------------------------------------------------ control → worker
 
@@ -23,7 +26,7 @@ class Order(msgspec.Struct, frozen=True, tag=True):
 class ExpectLeg(Order, frozen=True):
     """A simulated party will open its audio socket with `token` within `attach_s` seconds.
 
-    `call` is None for a phone that waits for calls: it gets one with `RingPhone`.
+    `call` is None for a phone that waits for calls: it gets one with `RingPhone`. `weather` is over its line.
     """
 
     leg: str
@@ -31,6 +34,7 @@ class ExpectLeg(Order, frozen=True):
     rate: int
     call: str | None = None
     attach_s: float = 10.0
+    weather: Weather | None = None
 
 
 class RingPhone(Order, frozen=True):
@@ -57,11 +61,57 @@ class EndLeg(Order, frozen=True):
     reason: str
 
 
+class MoveLeg(Order, frozen=True):
+    """Tell a waiting phone's client to open `url`, at another worker, instead; the leg is then none of this one's."""
+
+    leg: str
+    url: str
+
+
+class SrtpKeys(msgspec.Struct, frozen=True):
+    """What protects the packets of each direction: key parameters as SDP writes them, `inline:…` (RFC 4568)."""
+
+    send: str
+    receive: str
+
+
+class OpenRtp(Order, frozen=True):
+    """Open a telephone's RTP port on the local address `host`; answered by `RtpOpened`, or `LegGone` when it cannot be.
+
+    `codec` is PCMU or PCMA. `dtmf_type` is the payload type of telephone events, None for none. `remote` is where to
+    send until packets come, and where they come from is known. `rtcp_mux`: RTCP on the same port, not on the one above.
+    """
+
+    leg: str
+    codec: str
+    payload_type: int
+    host: str
+    dtmf_type: int | None = None
+    remote: tuple[str, int] | None = None
+    rtcp_mux: bool = False
+    srtp: SrtpKeys | None = None
+
+
+class HoldLeg(Order, frozen=True):
+    """The telephone is on hold, or no longer: while it is, it may send nothing for as long as it likes."""
+
+    leg: str
+    held: bool
+
+
+class SendDigits(Order, frozen=True):
+    """Send DTMF tones (0-9 * # A-D) to the telephone; dropped when it takes no telephone events."""
+
+    leg: str
+    tones: str
+
+
 class OpenStream(Order, frozen=True):
     """Dial the app's WebSocket and stream the call's audio over it.
 
     `stream` is unique per opening; `subscription` is what AudioMetadata names; `token` goes into the Authorization
-    header of every dial of this opening. `party` is the app's own raw id, under which others hear it.
+    header of every dial of this opening. `party` is the app's own raw id, under which others hear it. `weather` is over
+    the socket.
     """
 
     stream: str
@@ -76,6 +126,7 @@ class OpenStream(Order, frozen=True):
     unmixed: bool
     bidirectional: bool
     dtmf: bool
+    weather: Weather | None = None
 
 
 class CloseStream(Order, frozen=True):
@@ -84,11 +135,66 @@ class CloseStream(Order, frozen=True):
     stream: str
 
 
+class Quit(Order, frozen=True):
+    """End, to be started anew: control has reported the calls of this worker as lost when it lost the link to it."""
+
+
+Act = (
+    ExpectLeg
+    | RingPhone
+    | ConnectLeg
+    | EndLeg
+    | MoveLeg
+    | OpenRtp
+    | HoldLeg
+    | SendDigits
+    | OpenStream
+    | CloseStream
+    | Quit
+)
+"""An order to act: every order but `Commit`."""
+
+
+class Commit(Order, frozen=True, omit_defaults=True):
+    """All that follows from one message, taken all together or, when control dies before it is sent, not at all.
+
+    The worker remembers each value of `put` under its key (opaque to it, at most 256 KiB), forgets the keys in
+    `delete`, and acts on `orders`. `seen` tidings of this link have been handled, and need not be told again.
+    See `media.keeping`.
+    """
+
+    seen: int
+    put: dict[str, bytes] = {}
+    delete: tuple[str, ...] = ()
+    orders: tuple[Act, ...] = ()
+
+
 # ------------------------------------------------------------------------------------------------ worker → control
 
 
 class Tiding(msgspec.Struct, frozen=True, tag=True):
     """Something that happened in the worker."""
+
+
+class Welcome(Tiding, frozen=True):
+    """The first tiding on every link: which worker this is, and since when it runs (`boot`, Unix time in ms)."""
+
+    worker: int
+    boot: int
+
+
+class Kept(Tiding, frozen=True):
+    """One value that the worker remembers, put by the control process that was there before, or by this one.
+
+    They come in the order in which their keys were first put.
+    """
+
+    key: str
+    value: bytes
+
+
+class KeptAll(Tiding, frozen=True):
+    """That was everything; what comes now has happened since, or was not handled by the control process before."""
 
 
 class LegAttached(Tiding, frozen=True):
@@ -119,9 +225,24 @@ class LegGone(Tiding, frozen=True):
     left: str = ""
 
 
+class RtpOpened(Tiding, frozen=True):
+    """The telephone's RTP port is open: `port`, on the address that was ordered."""
+
+    leg: str
+    port: int
+
+
 class DigitsPressed(Tiding, frozen=True):
     leg: str
     tones: str
+
+
+class LineEnded(Tiding, frozen=True):
+    """What happened on the bad line of a leg of `call`, which it has left: `legs.bad_line.BadLine.counts`."""
+
+    leg: str
+    call: str
+    counts: dict[str, int]
 
 
 class StreamUp(Tiding, frozen=True):
@@ -157,24 +278,87 @@ class StreamEnded(Tiding, frozen=True):
     stats: dict[str, int]
 
 
+class Vitals(Tiding, frozen=True):
+    """How the worker is doing, once a second (`media.vitals`). What counts, counts since the worker's start."""
+
+    pid: int
+    calls: int  # in the plane
+    rows: int
+    streams: int  # open or being opened
+    streams_up: int  # whose socket is open
+    ticks_late: tuple[int, ...]  # ticks by lateness, one for each of `vitals.LATENESS_BOUNDS_S`, and those later still
+    late_s: float  # the sum of their lateness
+    ticks_jumped: int  # left out, of 20 ms each
+    cpu_s: float  # of the process
+    core_share: float  # of one core, in the last second; more than 1 with threads
+    send_queue: int  # messages that wait for slow or lost sockets of apps: of all streams
+    send_queue_max: int  # … of the worst one
+    playout_s: float  # audio from apps that waits to be played: of all streams
+    playout_max_s: float  # … of the fullest one
+    counts: dict[str, int]  # by the names of `vitals.STREAM_COUNTS`, of `StreamEnded`, and what legs count
+    gauges: dict[str, float]  # what legs measure
+    limit: int  # calls that this worker takes (`media.admission`)
+    gate_open: bool
+
+
+UNCOUNTED: tuple[type[Tiding], ...] = (Welcome, Kept, KeptAll, Vitals)
+"""Tidings that `Commit.seen` does not count: they are about the worker as it is, and are never told again."""
+
+
+# ------------------------------------------------------------------------------------------------ the link itself
+
+
+class Link(Protocol):
+    """One end of a link, as long as it holds."""
+
+    def send(self, message: Order | Tiding) -> None:
+        """Hand `message` to the other end. Never blocks; when the link is lost, the message is, too."""
+
+    def on_receive(self, receive: Callable[[Any], None]) -> None:
+        """Set who gets the messages, in order; what came before is handed over as well. Never within `send`."""
+
+    def on_lost(self, lost: Callable[[], None]) -> None:
+        """Set who is told, once, that the other end is gone (not after `close`)."""
+
+    def close(self) -> None:
+        """Give the link up; the other end is told that it is lost."""
+
+
 class LinkEnd:
-    """One end of an in-memory link: `send` never blocks; the other end receives in order, on the next loop turn."""
+    """One end of an in-memory link: the other end receives on the next loop turn."""
 
     def __init__(self) -> None:
         self._peer: LinkEnd | None = None
         self._receive: Callable[[Any], None] | None = None
+        self._lost: Callable[[], None] | None = None
         self._inbox: deque[Order | Tiding] = deque()
 
     def send(self, message: Order | Tiding) -> None:
-        """Hand `message` to the other end."""
-        assert self._peer is not None
-        self._peer._take(message)
+        if self._peer is not None:
+            self._peer._take(message)
 
     def on_receive(self, receive: Callable[[Any], None]) -> None:
-        """Set the receiver; what came before is handed over as well."""
         self._receive = receive
         if self._inbox:
             asyncio.get_running_loop().call_soon(self._hand_over)
+
+    def on_lost(self, lost: Callable[[], None]) -> None:
+        self._lost = lost
+
+    def close(self) -> None:
+        """The other end gets what was sent before, and then hears that the link is lost."""
+        peer, self._peer = self._peer, None
+        self._inbox.clear()
+        if peer is not None:
+            asyncio.get_running_loop().call_soon(peer._lose)
+
+    def _lose(self) -> None:
+        if self._inbox and self._receive is not None:
+            asyncio.get_running_loop().call_soon(self._lose)
+        elif self._peer is not None:
+            self._peer = None
+            if self._lost is not None:
+                self._lost()
 
     def _take(self, message: Order | Tiding) -> None:
         self._inbox.append(message)
@@ -184,6 +368,8 @@ class LinkEnd:
     def _hand_over(self) -> None:
         # Never within `send`: the sender finishes what it is doing first, as it would over a socket. And one message a
         # turn: a receiver that raises costs that one message.
+        if not self._inbox:
+            return  # closed meanwhile
         assert self._receive is not None
         message = self._inbox.popleft()
         if self._inbox:

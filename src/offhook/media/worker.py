@@ -6,19 +6,23 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from offhook.media.bad_socket import over_socket
 from offhook.media.clock import Clock
 from offhook.media.dial import Dial
+from offhook.media.keeping import Keeping
 from offhook.media.link import (
     CloseStream,
     DigitsPressed,
-    LinkEnd,
+    Link,
     OpenStream,
     Order,
     StreamDown,
+    StreamOddity,
     Tiding,
 )
 from offhook.media.plane import SLOTS, Plane
 from offhook.media.stream import MediaStream
+from offhook.media.vitals import VitalSigns
 
 
 class MediaWorker:
@@ -27,25 +31,29 @@ class MediaWorker:
     Must be made on a running event loop. `epoch` is the Unix time at loop time 0.
     """
 
-    def __init__(self, link: LinkEnd, dial: Dial, epoch: float) -> None:
+    def __init__(self, link: Keeping | Link, dial: Dial, epoch: float) -> None:
         self._link = link
         self._dial = dial
         self.plane = Plane(epoch)
-        self.clock = Clock(self.plane.tick, SLOTS, self.plane.busy)
+        self.clock = Clock(self.plane.tick, SLOTS, self.plane.busy_in)
         self._streams: dict[str, MediaStream] = {}
         self._closing: set[asyncio.Task[None]] = set()  # of streams whose socket is not gone yet
-        self._carry_out: dict[type[Order], Callable[[Any], None]] = {
-            OpenStream: self._open_stream,
-            CloseStream: self._close_stream,
-        }
+        self.vitals = VitalSigns(self.plane, self.clock, self._streams, self.tell)
+        self._carry_out: dict[type[Order], list[Callable[[Any], None]]] = {}
+        self.register({OpenStream: self._open_stream, CloseStream: self._close_stream})
 
     def register(self, handlers: Mapping[type[Order], Callable[[Any], None]]) -> None:
-        """Let `handlers` carry out further kinds of orders."""
-        self._carry_out.update(handlers)
+        """Let `handlers` carry out further kinds of orders. Several may take one kind: each knows its own legs."""
+        for kind, handler in handlers.items():
+            self._carry_out.setdefault(kind, []).append(handler)
 
     def start(self) -> None:
         """Take orders from now on."""
-        self._link.on_receive(lambda order: self._carry_out[type(order)](order))
+        self._link.on_receive(self._on_order)
+
+    def _on_order(self, order: Any) -> None:
+        for handler in self._carry_out[type(order)]:
+            handler(order)
 
     def tell(self, tiding: Tiding) -> None:
         """Pass what happened on to the control process."""
@@ -62,6 +70,7 @@ class MediaWorker:
     async def close(self) -> None:
         """Stop the clock, close every stream and wait for the sockets to be gone: 2 s at most."""
         self.clock.stop()
+        self.vitals.stop()
         for stream in self._streams.values():
             self._close(stream)
         self._streams.clear()
@@ -69,7 +78,10 @@ class MediaWorker:
             await asyncio.wait(self._closing)
 
     def _open_stream(self, order: OpenStream) -> None:
-        stream = MediaStream(order, self.plane, self._dial, self._stream_tells, self.clock.wake)
+        dial = self._dial
+        if order.weather is not None:
+            dial = over_socket(order.weather, dial, lambda what: self.tell(StreamOddity(order.stream, "weather", what)))
+        stream = MediaStream(order, self.plane, dial, self._stream_tells, self.clock.wake)
         self._streams[order.stream] = stream
         stream.start()
 
@@ -84,6 +96,7 @@ class MediaWorker:
         task.add_done_callback(self._closing.discard)
 
     def _stream_tells(self, tiding: Tiding) -> None:
+        self.vitals.note(tiding)
         if isinstance(tiding, StreamDown):
             self._streams.pop(tiding.stream, None)
         self.tell(tiding)

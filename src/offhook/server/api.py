@@ -31,7 +31,8 @@ from offhook.call.model import (
 )
 from offhook.media.egress import AddressPolicy
 from offhook.server.control import Control
-from offhook.server.repeats import Repeats
+from offhook.server.metrics import OPERATION
+from offhook.server.repeats import Answer
 from offhook.server.requests import ApiError, answer_signed, json_response, raw_path
 from offhook.wire import rest
 from offhook.wire.auth import Verifier
@@ -57,12 +58,6 @@ class Asked:
     path: dict[str, str]  # of the template: callConnectionId, participantRawId …
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    body: bytes = b""
-    correlation: str | None = None  # of the call it is about
-
-
 class Api:
     """Answers `/calling/…` and `/identities`. `wall` gives Unix time in seconds."""
 
@@ -81,7 +76,6 @@ class Api:
         self._resource = resource
         self._policy = policy
         self._wall = wall
-        self._repeats: Repeats[Answer] = Repeats()
         self._warned_versions: set[str] = set()
 
     def routes(self) -> list[Route]:
@@ -114,14 +108,14 @@ class Api:
             allow = {"Allow": ", ".join(found.allow)}
             raise ApiError(405, "8520", f"{request.method} does not apply to this resource.", allow)
         operation, path = found
+        request.scope[OPERATION] = operation.name
         handler = self._HANDLERS.get(operation.name)
         if handler is None:
             raise ApiError(501, "8520", f"{operation.name} is not implemented here yet; see docs/coverage.md.")
         asked = Asked(body, self._api_version(request), path)
         request_id = request.headers.get("repeatability-request-id")
-        answer = self._repeats.once(
-            request_id, (request.method, raw_path(request), body), lambda: handler(self, asked), self._wall()
-        )
+        whole = (request.method, raw_path(request), body)
+        answer = self._control.once(request_id, whole, lambda: handler(self, asked))
         response = (
             json_response(operation.success, answer.body) if answer.body else Response(status_code=operation.success)
         )
@@ -149,12 +143,13 @@ class Api:
         party = wanted.source.id if wanted.source is not None else self._ids.user(self._resource)
         number = wanted.source_caller_id_number.value if wanted.source_caller_id_number is not None else None
         options = self._stream_options(wanted.media_streaming_options)
+        worker = self._control.place(targets)
         connection = Connection(
-            id=self._ids.guid(),
+            id=worker.ids.guid(),
             party=party,
             callback=self._url(wanted.callback_uri, "callbackUri", ("http", "https")),
             api_version=asked.api_version,
-            stream=self._control.new_stream(options),
+            stream=_stream(worker.ids, options),
             operation_context=wanted.operation_context,
             source=party,
             source_number=number,
@@ -163,7 +158,7 @@ class Api:
             created=True,
         )
         caller = f"4:{number}" if number else party
-        call = self._control.create_call(connection, targets, caller, wanted.source_display_name or "")
+        call = self._control.create_call(worker, connection, targets, caller, wanted.source_display_name or "")
         return Answer(rest.encode(_properties(call, connection, fresh=True)), call.correlation_id)
 
     def _answer_call(self, asked: Asked) -> Answer:
@@ -174,13 +169,14 @@ class Api:
             party = wanted.answered_by.id
         else:
             party = to if to.startswith("8:") else f"8:acs:{self._resource}_{_NOBODY}"
-        call = self._control.call_of_offer(token)
+        record = self._control.record_of_offer(token)
+        call, ids = record.data, record.worker.ids
         connection = Connection(
-            id=self._ids.guid(),
+            id=ids.guid(),
             party=party,
             callback=self._url(wanted.callback_uri, "callbackUri", ("http", "https")),
             api_version=asked.api_version,
-            stream=self._control.new_stream(self._stream_options(wanted.media_streaming_options)),
+            stream=_stream(ids, self._stream_options(wanted.media_streaming_options)),
             operation_context=wanted.operation_context,
             source=call.caller,
             source_name=call.caller.removeprefix("4:") if call.caller.startswith("4:") else None,
@@ -193,7 +189,7 @@ class Api:
     def _redirect_call(self, asked: Asked) -> Answer:
         wanted = rest.decode(rest.RedirectCallRequest, asked.body)
         token, target = _token(wanted.incoming_call_context), _raw_id(wanted.target, "target")
-        call = self._control.call_of_offer(token)
+        call = self._control.record_of_offer(token).data
         self._control.redirect(token, target)
         return Answer(correlation=call.correlation_id)
 
@@ -203,7 +199,7 @@ class Api:
         if reason not in REJECT_REASONS:
             raise ApiError(400, "8523", f"callRejectReason: {reason[:50]!r} is none of none, busy, forbidden.")
         token = _token(wanted.incoming_call_context)
-        call = self._control.call_of_offer(token)
+        call = self._control.record_of_offer(token).data
         self._control.reject(token, REJECT_REASONS[reason])
         return Answer(correlation=call.correlation_id)
 
@@ -270,6 +266,7 @@ class Api:
     # ------------------------------------------------------------------------------------------ identities
 
     def _create_identity(self, request: Request, body: bytes) -> Response:
+        request.scope[OPERATION] = "createIdentity"
         wanted = rest.decode(rest.CreateIdentityRequest, body or b"{}")
         user = self._ids.user(self._resource)
         answer = rest.identity_response(user, wanted, self._wall())
@@ -340,6 +337,11 @@ def _raw_id(identifier: rest.Identifier, field: str) -> str:
         return rest.raw_id(identifier)
     except ValueError as error:
         raise ApiError(400, "8523", f"{field}: {error}") from None
+
+
+def _stream(ids: IdMint, options: StreamOptions | None) -> MediaStream:
+    state = StreamState.DISABLED if options is None else StreamState.INACTIVE
+    return MediaStream(ids.guid(), options, state)
 
 
 # ------------------------------------------------------------------------------------------------ answers

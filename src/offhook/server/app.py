@@ -4,36 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import json
 import logging
 import os
 import socket
 import ssl
 import time
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
 
+import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from offhook.legs.simulated import SimulatedLegs
-from offhook.media.dial import Dialer
+from offhook.media import socket_link
 from offhook.media.egress import AddressPolicy
-from offhook.media.link import LinkEnd, memory_pair
-from offhook.media.worker import MediaWorker
-from offhook.server import files, tls
+from offhook.media.link import Tiding, memory_pair
+from offhook.server import tls
 from offhook.server.api import Api
 from offhook.server.callers import Callers
 from offhook.server.config import Settings
 from offhook.server.control import Control
 from offhook.server.delivery import Deliverer, HttpPoster
 from offhook.server.eventgrid import VALIDATION_PATH, VALIDATION_TIMEOUT_S, Endpoints
+from offhook.server.listening import Listening, audio_base, listen
+from offhook.server.media import media, stay_in_time
+from offhook.server.metrics import Metrics
 from offhook.server.phone import BrowserPhone
+from offhook.server.placement import Worker
+from offhook.server.processes import GRACE_S, RemoteWorker, Slot
 from offhook.server.tokens import JWKS_PATH, OPENID_PATH, TokenSigner
 from offhook.server.webhooks import Webhooks
 from offhook.wire import events
@@ -42,24 +46,29 @@ from offhook.wire.ids import IdMint
 
 log = logging.getLogger(__name__)
 
-GRACE_S = 5.0  # at the end, for events that are still queued
-SERVER_FILE = "server.json"  # in the data directory: where the running server is, for the client verbs
+FIRST_WORKER_S = 15.0  # that the first media worker has to be there; then we serve without
+OTHER_WORKERS_S = 1.0  # that the others have from then on
+RECONNECT_S = 0.05  # after a media worker was lost
 
 
-class Server:
+class Server(Listening):
     """One Offhook server: `async with Server(settings) as server: …`.
 
-    `http` and `https` are the ports that it listens on (None: that one is off). Raises `ConfigError` when the settings
-    do not allow a start, `OSError` when a port cannot be bound.
+    The media are in this process, whatever `settings.workers` says, unless `remote` workers are given: that is how a
+    `Supervisor` starts it, with the listening sockets, which it then neither opens nor tells anybody of. Raises
+    `ConfigError` when the settings do not allow a start, `OSError` when a port cannot be bound.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        settings.check()
-        self.settings = settings
-        self.http: int | None = None
-        self.https: int | None = None
-        self.keys = settings.access_keys()
-        self.tls = tls.ensure(settings.data_dir, settings.names)
+    def __init__(
+        self,
+        settings: Settings,
+        http_socket: socket.socket | None = None,
+        https_socket: socket.socket | None = None,
+        remote: Sequence[RemoteWorker] = (),
+    ) -> None:
+        super().__init__(settings, http_socket, https_socket)
+        self._remote = remote
+        self._metrics = Metrics()
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Server:
@@ -73,55 +82,78 @@ class Server:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
+    async def drain(self) -> None:
+        """Take no new calls; return when the last one is over, or `drain_timeout_s` is."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.drain_timeout_s):
+                await self.control.drain()
+
     async def _start(self) -> None:
         settings = self.settings
         trust = tls.client_context([self.tls.ca, *([settings.ca] if settings.ca else [])])
         policy = settings.address_policy()
-        http, https = self._bind()
+        if not self._remote:
+            self._stack.callback(self.bind())
 
-        link, legs = self._make_worker(Dialer(policy, trust))
         signer = TokenSigner(settings.data_dir, settings.issuer, settings.audience, settings.token_cache_s)
         endpoints, webhooks = self._make_webhooks(policy, trust, signer)
-        ids = IdMint(node=settings.node, epoch=int(time.time()) & 0xFFF)
+        audio = None if self._remote or not settings.caller_api else listen(settings.host)
+        bases = [each.audio for each in self._remote] or [audio_base(settings.host, audio) if audio else ""]
         self.control = Control(
-            end=link,
+            workers=[Worker(number, partial(IdMint, settings.node, number), base) for number, base in enumerate(bases)],
             notifier=webhooks,
-            ids=ids,
             socket_token=lambda: signer.socket(time.time()),
             wall=time.time,
             ring_timeout_s=settings.ring_timeout_s,
             max_calls=settings.max_calls,
         )
+        self._metrics.watch_calls(self.control)
+        if self._remote:
+            self._connect()
+        else:
+            await self._start_media(policy, trust, audio)
         self._stack.push_async_callback(self.control.close)
+        await self._wait_for_workers()
 
-        verifier = Verifier(self.keys, settings.names)
-        routes = self._open_routes(signer, endpoints)
-        if settings.caller_api:
-            audio = await legs.listen(settings.host)
-            base = f"ws://{_bracketed(settings.host)}:{audio}"
-            routes += Callers(self.control, verifier, settings.resource, base, time.time).routes()
-            routes += BrowserPhone(self.control, settings.resource, base, settings.names).routes()
-        routes += Api(self.control, verifier, ids, settings.resource, policy, time.time).routes()
-        await self._serve(Starlette(routes=routes), http, https)
+        routes = self._routes(policy, signer, endpoints)
+        await self._serve(self._metrics.counted(Starlette(routes=routes)))
         endpoints.start()
-        self._tell_client_verbs()
-        # What exists now stays: a full collection would cost 30 ms in the middle of somebody's sentence.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
+        if not self._remote:
+            self._stack.callback(self.tell_client_verbs())
+        stay_in_time()
+
+    # ------------------------------------------------------------------------------------------ the media workers
+
+    async def _start_media(self, policy: AddressPolicy, trust: ssl.SSLContext, audio: socket.socket | None) -> None:
+        """Start the one media worker of this process."""
+        limit = self.settings.max_calls_per_worker
+        running = await self._stack.enter_async_context(media(0, policy, trust, audio, limit))
+        control_end, worker_end = memory_pair()
+        self.control.connect(self.control.workers[0], control_end)
+        running.keeping.connect(worker_end)
+
+    def _connect(self) -> None:
+        """Connect to the worker processes, and again whenever one was lost."""
+        for worker, remote in zip(self.control.workers, self._remote, strict=True):
+            task = asyncio.create_task(self._keep_connected(worker, remote.path))
+            self._stack.callback(_disconnect, worker, task)
+
+    async def _keep_connected(self, worker: Worker, path: str) -> None:
+        while True:
+            # The supervisor holds the worker's socket: while the worker is not there, the connection waits for it.
+            link = await socket_link.connect(path, Tiding, partial(self.control.connect, worker))
+            await link.gone.wait()
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _wait_for_workers(self) -> None:
+        """Wait for the first worker, and a moment for the others: what they keep of calls is taken over meanwhile."""
+        waits = [asyncio.create_task(worker.ready.wait()) for worker in self.control.workers]
+        await asyncio.wait(waits, timeout=FIRST_WORKER_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waits, timeout=OTHER_WORKERS_S)
+        for wait in waits:
+            wait.cancel()
 
     # ------------------------------------------------------------------------------------------ the parts
-
-    def _make_worker(self, dial: Dialer) -> tuple[LinkEnd, SimulatedLegs]:
-        """Start the media worker; return control's end of the link to it, and its simulated parties."""
-        control_end, worker_end = memory_pair()
-        epoch = time.time() - asyncio.get_running_loop().time()
-        self.worker = MediaWorker(worker_end, dial, epoch)
-        self._stack.push_async_callback(self.worker.close)
-        legs = SimulatedLegs(self.worker)
-        self._stack.push_async_callback(legs.close)
-        self.worker.start()
-        return control_end, legs
 
     def _make_webhooks(
         self, policy: AddressPolicy, trust: ssl.SSLContext, signer: TokenSigner
@@ -137,11 +169,22 @@ class Server:
         self._stack.push_async_callback(poster.close)
         slow_poster = HttpPoster(policy, trust, total_s=VALIDATION_TIMEOUT_S)
         self._stack.push_async_callback(slow_poster.close)
-        deliverer = Deliverer(poster, lambda: signer.callback(time.time()))
+        deliverer = Deliverer(poster, lambda: signer.callback(time.time()), took=self._metrics.callback_s.add)
         self._stack.push_async_callback(deliverer.close, GRACE_S)
-        endpoints = Endpoints(settings.incoming, slow_poster, self.url, validation)
+        endpoints = Endpoints(settings.incoming, slow_poster, self.url, validation, self._metrics.notification_s.add)
+        self._metrics.watch_events(deliverer, endpoints)
         self._stack.push_async_callback(endpoints.close)
         return endpoints, Webhooks(deliverer, endpoints, topic, time.time)
+
+    def _routes(self, policy: AddressPolicy, signer: TokenSigner, endpoints: Endpoints) -> list[Route]:
+        settings, control = self.settings, self.control
+        verifier = Verifier(self.keys, settings.names)
+        routes = [*self._open_routes(signer, endpoints), self._metrics.route(settings.metrics_readers())]
+        if settings.caller_api:
+            routes += Callers(control, verifier, settings.resource, time.time).routes()
+            routes += BrowserPhone(control, settings.resource, settings.names).routes()
+        ids = IdMint(node=settings.node)
+        return routes + Api(control, verifier, ids, settings.resource, policy, time.time).routes()
 
     def _open_routes(self, signer: TokenSigner, endpoints: Endpoints) -> list[Route]:
         """What needs no key. Coroutines all of them: Starlette would run a plain function in a thread."""
@@ -159,7 +202,8 @@ class Server:
             return PlainTextResponse("Unknown code.", 400)
 
         async def health(request: Request) -> Response:
-            return JSONResponse({"status": "ok", "calls": len(self.control.calls)})
+            told = self.health()
+            return JSONResponse(told, 200 if told["status"] in ("ok", "degraded") else 503)
 
         return [
             Route(OPENID_PATH, openid),
@@ -168,42 +212,35 @@ class Server:
             Route("/health", health),
         ]
 
+    def note(self, slots: Sequence[Slot]) -> None:
+        """The supervisor tells how the processes of the media workers are."""
+        for worker, slot in zip(self.control.workers, slots, strict=True):
+            worker.slot = slot
+
+    def health(self) -> dict[str, Any]:
+        """Say how we are. `status`: ok, degraded (a worker is missing), down (all are), or draining."""
+        workers = self.control.workers
+        up = sum(worker.up for worker in workers)
+        status = "ok" if up == len(workers) else "degraded" if up else "down"
+        return {
+            "status": "draining" if self.control.draining else status,
+            "pid": os.getpid(),
+            "calls": len(self.control.calls),
+            "workers": [
+                {
+                    "up": worker.up,
+                    "calls": len(worker.calls),
+                    **(msgspec.structs.asdict(worker.slot) if worker.slot is not None else {}),
+                }
+                for worker in workers
+            ],
+        }
+
     # ------------------------------------------------------------------------------------------ listening
 
-    @property
-    def url(self) -> str:
-        """Base URL under which this server can be reached: https where it is on."""
-        url = self._base("https", self.https) or self._base("http", self.http)
-        assert url is not None
-        return url
-
-    @property
-    def plain_url(self) -> str | None:
-        """Base URL over plain http, which a browser opens without asking; None where http is off."""
-        return self._base("http", self.http)
-
-    def _base(self, scheme: str, port: int | None) -> str | None:
-        """Base URL of one of the two ports: under the first name we have when we listen on every address."""
-        host = self.settings.host
-        if host in ("0.0.0.0", "::") and self.settings.names:
-            host = self.settings.names[0]
-        return None if port is None else f"{scheme}://{_bracketed(host)}:{port}"
-
-    def _bind(self) -> tuple[socket.socket | None, socket.socket | None]:
-        sockets: list[socket.socket | None] = []
-        for port in (self.settings.http, self.settings.https):
-            bound = None if port is None else _listen(self.settings.host, port)
-            if bound is not None:
-                self._stack.callback(bound.close)
-            sockets.append(bound)
-        http, https = sockets
-        self.http = None if http is None else http.getsockname()[1]
-        self.https = None if https is None else https.getsockname()[1]
-        return http, https
-
-    async def _serve(self, app: Starlette, http: socket.socket | None, https: socket.socket | None) -> None:
+    async def _serve(self, app: ASGIApp) -> None:
         cert, key = self.settings.tls_cert or self.tls.cert, self.settings.tls_key or self.tls.key
-        for listening, secure in ((http, False), (https, True)):
+        for listening, secure in ((self.http_socket, False), (self.https_socket, True)):
             if listening is None:
                 continue
             config = uvicorn.Config(
@@ -213,6 +250,7 @@ class Server:
                 lifespan="off",
                 ws="none",
                 server_header=False,
+                proxy_headers=False,  # who may read /metrics is judged by the peer itself
                 timeout_keep_alive=15,
                 limit_concurrency=1000,
                 h11_max_incomplete_event_size=64 << 10,
@@ -229,18 +267,11 @@ class Server:
                     task.result()
                 await asyncio.sleep(0.005)
 
-    def _tell_client_verbs(self) -> None:
-        """Write where we are and with which key; only the owner may read it."""
-        path = self.settings.data_dir / SERVER_FILE
-        told = {
-            "http": self._base("http", self.http),
-            "https": self._base("https", self.https),
-            "key": self.keys[0],
-            "ca": str(self.tls.ca),
-            "pid": os.getpid(),
-        }
-        files.replace(path, json.dumps(told).encode())
-        self._stack.callback(_forget, path)
+
+def _disconnect(worker: Worker, connecting: asyncio.Task[None]) -> None:
+    connecting.cancel()
+    if worker.link is not None:
+        worker.link.close()
 
 
 class _Uvicorn(uvicorn.Server):
@@ -254,27 +285,3 @@ class _Uvicorn(uvicorn.Server):
 async def _stop(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
     server.should_exit = True
     await task
-
-
-def _forget(path: Path) -> None:
-    """Remove the server file, unless another server has written its own since."""
-    with contextlib.suppress(OSError, ValueError):
-        if json.loads(path.read_bytes())["pid"] == os.getpid():
-            path.unlink()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if os.name == "posix":
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-    except OSError as error:
-        bound.close()
-        raise OSError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from None
-    return bound
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -14,8 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from offhook.legs.simulated import PATH
-from offhook.server.control import CallRecord, Control
+from offhook.media.weather import Weather
+from offhook.server.control import Control
+from offhook.server.metrics import OPERATION
+from offhook.server.records import CallRecord
 from offhook.server.requests import ApiError, answer_signed, json_response
 from offhook.wire import rest
 from offhook.wire.auth import Verifier
@@ -32,6 +34,7 @@ class NewCall(rest.Dto):
     rate: int = 24_000
     display_name: str = ""
     custom_context: dict[str, dict[str, str]] | None = None  # {"sipHeaders": {}, "voipHeaders": {}}
+    weather: Weather | None = None  # over the call
 
 
 class NewPhone(rest.Dto):
@@ -39,6 +42,7 @@ class NewPhone(rest.Dto):
 
     id: str
     rate: int = 24_000
+    weather: Weather | None = None  # over each call to it, but those of a caller with another weather
 
 
 class Placed(rest.Dto):
@@ -51,15 +55,12 @@ class Placed(rest.Dto):
 
 
 class Callers:
-    """The routes of the caller API. `audio_base` is where the worker's audio sockets are, e.g. ws://127.0.0.1:4711."""
+    """The routes of the caller API."""
 
-    def __init__(
-        self, control: Control, verifier: Verifier, resource: str, audio_base: str, wall: Callable[[], float]
-    ) -> None:
+    def __init__(self, control: Control, verifier: Verifier, resource: str, wall: Callable[[], float]) -> None:
         self._control = control
         self._verifier = verifier
         self._resource = resource
-        self._audio_base = audio_base
         self._wall = wall
 
     def routes(self) -> list[Route]:
@@ -73,8 +74,12 @@ class Callers:
         ]
 
     def _route(self, path: str, method: str, act: Callable[[Request, bytes], Response]) -> Route:
+        def named(request: Request, body: bytes) -> Response:
+            request.scope[OPERATION] = f"{method} {path}"
+            return act(request, body)
+
         async def endpoint(request: Request) -> Response:
-            return await answer_signed(request, self._verifier, self._wall(), act)
+            return await answer_signed(request, self._verifier, self._wall(), named)
 
         return Route(path, endpoint, methods=[method])
 
@@ -83,23 +88,22 @@ class Callers:
         _check_rate(wanted.rate)
         caller, to = self._address(wanted.from_, "from"), self._address(wanted.to, "to")
         name = wanted.display_name[:256]
-        call, leg, token = self._control.place_call(caller, to, wanted.rate, name, wanted.custom_context)
-        return _json(201, Placed(leg, caller, f"{self._audio_base}{PATH}{token}", call))
+        ticket = self._control.place_call(caller, to, wanted.rate, name, wanted.custom_context, wanted.weather)
+        return _json(201, Placed(ticket.leg, caller, ticket.audio_url, ticket.call))
 
     def _phone(self, request: Request, body: bytes) -> Response:
         wanted = rest.decode(NewPhone, body)
         _check_rate(wanted.rate)
         party = self._address(wanted.id, "id")
-        leg, token = self._control.add_phone(party, wanted.rate)
-        return _json(201, Placed(leg, party, f"{self._audio_base}{PATH}{token}"))
+        ticket = self._control.add_phone(party, wanted.rate, wanted.weather)
+        return _json(201, Placed(ticket.leg, party, ticket.audio_url))
 
     def _list(self, request: Request, body: bytes) -> Response:
         records = [*self._control.finished, *self._control.calls.values()]
         return _json(200, {"calls": [_summary(record) for record in records]})
 
     def _show(self, request: Request, body: bytes) -> Response:
-        id = request.path_params["id"]
-        record = self._control.calls.get(id) or next((r for r in self._control.finished if r.data.id == id), None)
+        record = self._control.recent(request.path_params["id"])
         if record is None:
             raise ApiError(404, "8522", "Call not found.")
         return _json(200, {**_summary(record), "timeline": list(record.timeline), "streams": record.stats})

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
+import sys
 import tomllib
 import uuid
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -22,7 +24,7 @@ from platformdirs import user_data_path
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
-from offhook.media.egress import AddressPolicy
+from offhook.media.egress import AddressPolicy, IPNetwork
 from offhook.server import files
 
 DEVELOPMENT_KEY = "T2ZmaG9vayBkZXZlbG9wbWVudCBrZXk6IHdlbGwga25vd24sIGFjY2VwdGVkIG9uIGxvb3BiYWNrIG9ubHkuCg=="
@@ -74,6 +76,10 @@ def _is_loopback(host: str) -> bool:
 
 def _default_http(data: dict[str, Any]) -> int | None:
     return 7080 if _is_loopback(data.get("host", "")) else None
+
+
+def _default_workers() -> int:
+    return min(len(os.sched_getaffinity(0)), 255) if sys.platform == "linux" else 0
 
 
 def _guid(text: str) -> str:
@@ -133,7 +139,10 @@ class Settings(BaseSettings):
         description="Where keys, certificates and the resource id are kept.",
     )
     workers: int = Field(
-        default=0, ge=0, le=255, description="Media worker processes; 0 keeps the media in this process."
+        default_factory=_default_workers,
+        ge=0,
+        le=255,
+        description="Media worker processes; 0 keeps the media in the process that does the rest.",
     )
     allow_private: Annotated[list[_Network], *_List] = Field(
         default=[], max_length=1000, description="Networks (CIDR) that may be dialled although they are not public."
@@ -157,6 +166,21 @@ class Settings(BaseSettings):
     )
     node: int = Field(default=0, ge=0, le=4095, description="Number of this node; it is part of every id it gives out.")
     max_calls: int = Field(default=1000, ge=1, le=100_000, description="Calls at a time; one more is refused.")
+    max_calls_per_worker: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="Calls at a time in one media worker; 0: what its core carries, measured at the start.",
+    )
+    metrics_allow: Annotated[list[_Network], *_List] = Field(
+        default=[], max_length=1000, description="Networks (CIDR) whose hosts may read /metrics in production."
+    )
+    drain_timeout_s: float = Field(
+        default=3600,
+        ge=0,
+        le=86_400,
+        description="How long calls may go on after SIGTERM, s; then they are ended.",
+    )
     token_cache_s: float = Field(
         default=60,
         ge=0,
@@ -194,6 +218,11 @@ class Settings(BaseSettings):
         """Where callbacks and media sockets may go."""
         return AddressPolicy(allow_private=self.profile == "development", allowed=tuple(self.allow_private))
 
+    def metrics_readers(self) -> list[IPNetwork]:
+        """Who may read `/metrics`: in development this machine, besides `metrics_allow`."""
+        own = [ip_network("127.0.0.0/8"), ip_network("::1/128")] if self.profile == "development" else []
+        return [*own, *self.metrics_allow]
+
     def access_keys(self) -> list[str]:
         """The keys that requests may be signed with. Raises `OSError` or `ValueError` for a bad `keys_file`.
 
@@ -228,8 +257,8 @@ class Settings(BaseSettings):
             problems.append("tls_cert and tls_key go together")
         if self.http is None and self.https is None:
             problems.append("http and https are both off: nothing to listen on")
-        if self.workers:
-            problems.append("workers: only 0, the media in this process, is there yet")
+        if self.workers and os.name != "posix":
+            problems.append("workers: here it has to be 0, the media in the one process")
         if self.http and self.http == self.https:
             problems.append(f"http and https cannot share port {self.http}")
         return problems

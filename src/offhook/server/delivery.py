@@ -21,10 +21,12 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
+import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from offhook.media.egress import AddressPolicy, Refused, check, resolve
+from offhook.media.weather import Fate
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,9 @@ Post = Callable[[str, Mapping[str, str], bytes], Awaitable[Reply]]
 """`post(url, headers, body)`. Raises `OSError` when there is no answer, its subclass `Refused` when the address policy
 forbids the endpoint, `ValueError` when the URL is none. Their texts do not contain the URL's query string."""
 
+Settled = Callable[[], None]
+"""Called once, when an event is on its way no more: delivered, given up, or dropped."""
+
 OnResult = Callable[[str, str, str, bool, str], None]
 """`on_result(lane, kind, url without its query, ok, detail)`: an event has been delivered or given up."""
 
@@ -66,11 +71,32 @@ def without_query(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
+class Parcel(msgspec.Struct, frozen=True):
+    """An event, ready to be posted. `lane`: the connection's id. `last`: of its connection.
+
+    An IncomingCall is for every Event Grid endpoint instead of one `url`, and of use `until` the call rings no more
+    (Unix time). `id` tells parcels apart; it is the event's own id, or the token of the incomingCallContext. `fate`:
+    what goes wrong with it on purpose.
+    """
+
+    id: str
+    lane: str
+    url: str
+    kind: str
+    body: bytes
+    last: bool = False
+    until: float | None = None
+    fate: Fate | None = None
+
+
 @dataclass(slots=True)
 class _Event:
+    post: Post
     url: str
     body: bytes
     kind: str
+    settled: Settled | None
+    since: float  # loop time at which it was queued
 
 
 @dataclass(slots=True)
@@ -97,13 +123,21 @@ class Deliverer:
 
     A lane holds LANE_EVENTS events and there are at most LANES lanes with something to do; an event beyond that is
     dropped. Counters: events `sent`, `failed` (given up) and `dropped` (no room, or left over at the end), and tries
-    `retried`. `on_result` is told of every event once.
+    `retried`. `on_result` is told of every event once, `took` of every one that is delivered: how many seconds after it
+    was queued.
     """
 
-    def __init__(self, post: Post, token: Callable[[], str], on_result: OnResult | None = None) -> None:
+    def __init__(
+        self,
+        post: Post,
+        token: Callable[[], str],
+        on_result: OnResult | None = None,
+        took: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
         self._post = post
         self._token = token
         self._on_result = on_result
+        self._took = took
         self._lanes: dict[str, _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -112,24 +146,40 @@ class Deliverer:
         self.failed = 0
         self.dropped = 0
 
-    def send(self, lane: str, url: str, body: bytes, kind: str, last: bool = False) -> None:
+    def send(
+        self,
+        lane: str,
+        url: str,
+        body: bytes,
+        kind: str,
+        last: bool = False,
+        settled: Settled | None = None,
+        over: Callable[[Post], Post] = lambda post: post,
+    ) -> None:
         """Queue an event; call it on the event loop. It neither waits nor raises.
 
         `lane` is the connection id, `kind` the event's name for logs. The `last` event of a connection is taken even
-        when the lane is full, and nothing is taken behind it.
+        when the lane is full, and nothing is taken behind it. `settled` is not called for what `close` leaves over.
+        `over` is given the usual way of posting, and returns that of this event.
         """
         current = self._lanes.get(lane)
         if self._closing or (current is None and len(self._lanes) >= LANES):
-            return self._drop(lane, url, kind)
+            return self._drop(lane, url, kind, settled)
         if current is None:
             current = self._lanes[lane] = _Lane()
             task = asyncio.get_running_loop().create_task(self._run(lane, current))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         elif current.closed or (len(current.queue) >= LANE_EVENTS and not last):
-            return self._drop(lane, url, kind)
-        current.queue.append(_Event(url, body, kind))
+            return self._drop(lane, url, kind, settled)
+        now = asyncio.get_running_loop().time()
+        current.queue.append(_Event(over(self._post), url, body, kind, settled, now))
         current.closed = last
+
+    @property
+    def pending(self) -> int:
+        """How many events are queued or on their way."""
+        return sum(len(lane.queue) for lane in self._lanes.values())
 
     async def close(self, grace_s: float) -> None:
         """Take no more events, give the queued ones `grace_s` seconds, then drop what is left."""
@@ -144,10 +194,12 @@ class Deliverer:
                 self._drop(name, event.url, event.kind)
         self._lanes.clear()
 
-    def _drop(self, lane: str, url: str, kind: str) -> None:
+    def _drop(self, lane: str, url: str, kind: str, settled: Settled | None = None) -> None:
         self.dropped += 1
         reason = "stopped before it was delivered" if self._closing else "no room in the queue"
         self._report(lane, url, kind, _Outcome(False, f"dropped: {reason}"))
+        if settled is not None and not self._closing:
+            settled()
 
     async def _run(self, name: str, lane: _Lane) -> None:
         while lane.queue:
@@ -156,9 +208,12 @@ class Deliverer:
             lane.queue.popleft()
             if outcome.ok:
                 self.sent += 1
+                self._took(asyncio.get_running_loop().time() - event.since)
             else:
                 self.failed += 1
             self._report(name, event.url, event.kind, outcome)
+            if event.settled is not None:
+                event.settled()
         del self._lanes[name]
 
     def _report(self, lane: str, url: str, kind: str, outcome: _Outcome) -> None:
@@ -190,7 +245,7 @@ class Deliverer:
                 "Content-Type": "application/json; charset=utf-8",
                 "Authorization": f"Bearer {self._token()}",
             }
-            reply = await self._post(event.url, headers, event.body)
+            reply = await event.post(event.url, headers, event.body)
         except (Refused, ValueError) as error:
             return _Outcome(False, str(error))
         except OSError as error:

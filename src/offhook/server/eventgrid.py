@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 
-from offhook.server.delivery import Post, Reply, without_query
+from offhook.server.delivery import Post, Reply, Settled, without_query
 from offhook.wire import events
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,9 @@ class Endpoints:
 
     `post` should allow VALIDATION_TIMEOUT_S for an answer. `validation_body(code, url)` builds the validation event.
     `base_url` is where people reach this server; the validation URL begins with it.
+
+    Counters: notifications `sent`, `failed` (the call stopped ringing first) and `dropped`, and tries `retried`. `took`
+    is told of every notification that is taken: how many seconds after `offer`.
     """
 
     def __init__(
@@ -66,12 +69,23 @@ class Endpoints:
         post: Post,
         base_url: str,
         validation_body: Callable[[str, str], bytes],
+        took: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._post = post
         self._base_url = base_url.rstrip("/")
         self._validation_body = validation_body
         self._endpoints = [_Endpoint(url) for url in urls]
         self._handshakes: list[asyncio.Task[None]] = []
+        self._took = took
+        self.sent = 0
+        self.retried = 0
+        self.failed = 0
+        self.dropped = 0
+
+    @property
+    def pending(self) -> int:
+        """How many notifications are on their way."""
+        return sum(len(endpoint.pending) for endpoint in self._endpoints)
 
     def start(self) -> None:
         """Begin the handshakes. Until one succeeds it is tried again, every 10 s in the end."""
@@ -85,21 +99,27 @@ class Endpoints:
                 return True
         return False
 
-    def offer(self, body: bytes, seconds: float) -> None:
+    def offer(self, body: bytes, seconds: float, settled: Settled | None = None) -> None:
         """Send a notification to every endpoint, for no longer than the `seconds` that the call rings.
 
         It does not wait. 200 to 204 is success; anything else is tried again (NOTIFICATION_BACKOFF_S). An endpoint that
         has not proven itself yet is asked to at once. More than PENDING notifications to one endpoint are dropped.
+        `settled`: no endpoint is to be told of it any more (not called for what `close` stops).
         """
         deadline = asyncio.get_running_loop().time() + seconds
+        tasks = []
         for endpoint in self._endpoints:
             if len(endpoint.pending) >= PENDING:
+                self.dropped += 1
                 self._note(endpoint, f"{PENDING} notifications wait for it, dropped one more")
                 continue
             endpoint.hurry.set()
             task = asyncio.create_task(self._notify(endpoint, body, deadline))
             endpoint.pending.add(task)
             task.add_done_callback(endpoint.pending.discard)
+            tasks.append(task)
+        if settled is not None:
+            _when_done(tasks, settled)
 
     def status(self) -> list[EndpointStatus]:
         return [EndpointStatus(without_query(each.url), each.valid.is_set(), each.error) for each in self._endpoints]
@@ -137,6 +157,8 @@ class Endpoints:
         return None
 
     async def _notify(self, endpoint: _Endpoint, body: bytes, deadline: float) -> None:
+        loop = asyncio.get_running_loop()
+        since = loop.time()
         with suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 await endpoint.valid.wait()
@@ -144,9 +166,13 @@ class Endpoints:
                     reply = await self._ask(endpoint, _NOTIFICATION, body, NOTIFICATION_TIMEOUT_S)
                     if isinstance(reply, Reply) and 200 <= reply.status <= 204:
                         endpoint.error = None
+                        self.sent += 1
+                        self._took(loop.time() - since)
                         return
+                    self.retried += 1
                     self._note(endpoint, reply if isinstance(reply, str) else f"HTTP {reply.status}")
                     await asyncio.sleep(delay)
+        self.failed += 1
         log.warning("the call stopped ringing before %s took the notification", without_query(endpoint.url))
 
     async def _ask(self, endpoint: _Endpoint, headers: dict[str, str], body: bytes, timeout: float) -> Reply | str:
@@ -168,6 +194,22 @@ class Endpoints:
         if error != endpoint.error:  # said once, not every 10 s
             log.warning("%s: %s", without_query(endpoint.url), error)
         endpoint.error = error
+
+
+def _when_done(tasks: list[asyncio.Task[None]], done: Callable[[], None]) -> None:
+    """Call `done` when all of `tasks` have ended, unless one was cancelled."""
+    left = set(tasks)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            left.discard(task)
+            if not left:
+                done()
+
+    for task in tasks:
+        task.add_done_callback(ended)
+    if not tasks:
+        done()
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from importlib import resources
 from ipaddress import ip_address
 from typing import Any
@@ -22,9 +22,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from offhook.legs.simulated import PATH
 from offhook.server.callers import RATES
-from offhook.server.control import FINISHED, Busy, Control
+from offhook.server.control import FINISHED, Control
+from offhook.server.placement import Busy
 from offhook.server.requests import ApiError, json_response
 from offhook.wire import rest
 from offhook.wire.ids import parse_address
@@ -47,19 +47,15 @@ class NewCall(rest.Dto):
 
 
 class BrowserPhone:
-    """The routes of the page. `audio_base` is where the worker's audio sockets are, e.g. ws://127.0.0.1:4711.
+    """The routes of the page. It answers under loopback's names and under `names`; any other Host gets 421."""
 
-    It answers under loopback's names and under `names`; any other Host gets 421.
-    """
-
-    def __init__(self, control: Control, resource: str, audio_base: str, names: Collection[str] = ()) -> None:
+    def __init__(self, control: Control, resource: str, names: Collection[str] = ()) -> None:
         self._control = control
         self._resource = resource
-        self._audio_base = audio_base
         self._names = frozenset(name.lower() for name in names)
         self._token = secrets.token_urlsafe(24)
         self._placed: deque[str] = deque(maxlen=FINISHED)  # ids of the calls that pages have placed
-        self._headers = _headers(audio_base)
+        self._headers = _headers([worker.audio for worker in control.workers])
 
     def routes(self) -> list[Route]:
         folder = resources.files("offhook.server") / "static" / "phone"
@@ -95,8 +91,8 @@ class BrowserPhone:
                 return self._error(request, error)
             except rest.InvalidBody as invalid:
                 return self._error(request, ApiError(400, "8523", str(invalid)))
-            except Busy:
-                return self._error(request, ApiError(503, "8506", "There are as many calls as there may be."))
+            except Busy as busy:
+                return self._error(request, ApiError(503, "8506", str(busy)))
             response.headers.update(self._headers)
             return response
 
@@ -138,15 +134,14 @@ class BrowserPhone:
         except ValueError as error:
             raise ApiError(400, "8523", str(error)) from None
         if sum(id in self._control.calls for id in self._placed) >= MAX_CALLS:
-            raise Busy
-        id, _, token = self._control.place_call(caller, to, wanted.rate, "Browser phone")
-        self._placed.append(id)
-        return _json(201, {"id": id, "audioUrl": f"{self._audio_base}{PATH}{token}"})
+            raise Busy("There are as many calls as there may be from this page.")
+        ticket = self._control.place_call(caller, to, wanted.rate, "Browser phone")
+        self._placed.append(ticket.call)
+        return _json(201, {"id": ticket.call, "audioUrl": ticket.audio_url})
 
     def _show(self, request: Request, body: bytes) -> Response:
         """The timeline, oldest first, and the figures of the sockets that have ended, by stream."""
-        id = self._own_call(request)
-        record = self._control.calls.get(id) or next((r for r in self._control.finished if r.data.id == id), None)
+        record = self._control.recent(self._own_call(request))
         if record is None:
             raise ApiError(404, "8522", "Call not found.")
         told = {"began": record.began, "over": record.data.over, "timeline": list(record.timeline)}
@@ -164,14 +159,14 @@ class BrowserPhone:
         return id
 
 
-def _headers(audio_base: str) -> dict[str, str]:
+def _headers(audio: Sequence[str]) -> dict[str, str]:
     """Of every answer: nothing is kept, and the page runs nothing but its own files and talks to nobody else."""
     policy = {
         "default-src": "'none'",
         "script-src": "'self'",
         "style-src": "'self'",
         "img-src": "'self'",
-        "connect-src": f"'self' {audio_base}",
+        "connect-src": " ".join(["'self'", *audio]),
         "base-uri": "'none'",
         "form-action": "'none'",
         "frame-ancestors": "'none'",

@@ -14,12 +14,22 @@ KEEP = 10_000  # answers at most; the oldest go first
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The body of an answer to a request, and the correlation id of the call that it is about."""
+
+    body: bytes = b""
+    correlation: str | None = None
+
+
 class RepeatMismatch(Exception):
     """The same Repeatability-Request-ID came with another request."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Done(Generic[T]):
+class Done(Generic[T]):
+    """What was answered to a request, `at` (Unix time); `fingerprint` is of the request."""
+
     fingerprint: bytes
     at: float
     answer: T
@@ -29,10 +39,17 @@ class Repeats(Generic[T]):
     """Remembers answers by Repeatability-Request-ID. Only successes: what failed may be tried again."""
 
     def __init__(self) -> None:
-        self._done: OrderedDict[str, _Done[T]] = OrderedDict()
+        self._done: OrderedDict[str, Done[T]] = OrderedDict()
 
-    def once(self, id: str | None, request: tuple[str, str, bytes], act: Callable[[], T], now: float) -> T:
-        """Return `act()`, or what it returned for the same `id` before.
+    def once(
+        self,
+        id: str | None,
+        request: tuple[str, str, bytes],
+        act: Callable[[], T],
+        now: float,
+        keep: Callable[[str, Done[T]], None] = lambda id, done: None,
+    ) -> T:
+        """Return `act()`, or what it returned for the same `id` before. What is new goes to `keep`, too.
 
         `request` is (method, raw path, body): raises `RepeatMismatch` when it is not what `id` stood for.
         """
@@ -46,6 +63,10 @@ class Repeats(Generic[T]):
             if done.fingerprint != fingerprint:
                 raise RepeatMismatch(f"Repeatability-Request-ID {id[:200]} was used for another request")
             return done.answer
-        answer = act()
-        self._done[id[:200]] = _Done(fingerprint, now, answer)
-        return answer
+        new = self._done[id[:200]] = Done(fingerprint, now, act())
+        keep(id[:200], new)
+        return new.answer
+
+    def restore(self, id: str, done: Done[T]) -> None:
+        """Remember what was kept."""
+        self._done[id] = done

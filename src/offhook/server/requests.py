@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from offhook.call.call import Refusal, Refused
-from offhook.server.control import Busy
+from offhook.server.placement import Busy
 from offhook.server.repeats import RepeatMismatch
 from offhook.wire import rest
 from offhook.wire.auth import AuthError, Verifier
@@ -56,8 +56,8 @@ async def answer_signed(
         return _error(request, 400, "8523", str(invalid))
     except RepeatMismatch as mismatch:
         return _error(request, 412, "8583", str(mismatch), {"Repeatability-Result": "rejected"})
-    except Busy:
-        return _error(request, 503, "8506", "This server holds as many calls as it may.", {"Retry-After": "5"})
+    except Busy as busy:
+        return _error(request, 503, "8506", str(busy), {"Retry-After": "5"})
     except Exception:
         log.exception("%s %s failed", request.method, raw_path(request))
         return _error(request, 500, "9999", "Internal error.")

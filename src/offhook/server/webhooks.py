@@ -11,7 +11,8 @@ from typing import Any
 
 from offhook.call import messages as m
 from offhook.call.model import CallData, Connection, EndCause, StreamFailure
-from offhook.server.delivery import Deliverer
+from offhook.server import bad_post
+from offhook.server.delivery import Deliverer, Parcel, Settled
 from offhook.server.eventgrid import Endpoints
 from offhook.wire import events, rest
 from offhook.wire.events import ResultInformation
@@ -70,15 +71,16 @@ class Webhooks:
         self._topic = topic
         self._wall = wall
 
-    def notify(self, call: CallData, connection: Connection, event: m.Event, callback: str | None) -> None:
-        """Queue `event` for the app that holds `connection`; left out if its api-version does not know it."""
+    def notice(self, call: CallData, connection: Connection, event: m.Event, callback: str | None) -> Parcel | None:
+        """Make what tells the app that holds `connection` of `event`; None if its api-version does not know it."""
         kind = KINDS[type(event)]
         if not events.is_sent_to(kind, connection.api_version):
-            return
+            return None
         result, own, context = _describe(event)
+        id = str(uuid.uuid4())
         body = events.cloud_event(
             kind,
-            event_id=str(uuid.uuid4()),
+            event_id=id,
             time=self._wall(),
             call_connection_id=connection.id,
             server_call_id=call.server_call_id,
@@ -89,12 +91,12 @@ class Webhooks:
             own=own,
         )
         last = isinstance(event, m.CallDisconnected)
-        self._deliverer.send(connection.id, callback or connection.callback, body, kind, last)
+        return Parcel(id, connection.id, callback or connection.callback, kind, body, last)
 
-    def offer(self, call: CallData, to: str, context: str, seconds: float) -> bool:
-        """Send IncomingCall to every Event Grid endpoint; False when none is configured."""
+    def offer(self, call: CallData, to: str, context: str, token: str, seconds: float) -> Parcel | None:
+        """Make IncomingCall; None when no Event Grid endpoint is configured."""
         if not self._endpoints.status():
-            return False
+            return None
         body = events.incoming_call(
             event_id=str(uuid.uuid4()),
             time=self._wall(),
@@ -107,8 +109,16 @@ class Webhooks:
             correlation_id=call.correlation_id,
             custom_context=call.custom_context,
         )
-        self._endpoints.offer(body, seconds)
-        return True
+        return Parcel(token, "", "", "IncomingCall", body, until=self._wall() + seconds)
+
+    def post(self, parcel: Parcel, settled: Settled) -> None:
+        """Queue what `notice` made for its connection's callback, send what `offer` made to every endpoint."""
+        if parcel.fate is not None:
+            bad_post.deliver(self._deliverer, parcel, parcel.fate, settled)
+        elif parcel.until is None:
+            self._deliverer.send(parcel.lane, parcel.url, parcel.body, parcel.kind, parcel.last, settled)
+        else:
+            self._endpoints.offer(parcel.body, parcel.until - self._wall(), settled)
 
 
 def _describe(event: m.Event) -> tuple[ResultInformation, dict[str, Any], str | None]:

@@ -6,10 +6,11 @@ import asyncio
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import partial
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ import msgspec
 import numpy as np
 
 from offhook.audio import pcm
+from offhook.media.weather import Weather
 from offhook.wire import auth
 
 HEARD_S = 3600  # seconds of what a party hears that are kept; older audio goes first
@@ -59,6 +61,7 @@ class Party:
     connected_at: float | None = None
     on_frame: Callable[[bytes], None] | None = None
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=100))  # what the server refused
+    reopen: Callable[[str], Awaitable[aiohttp.ClientWebSocketResponse]] | None = None  # where a phone is to move to
 
     def __post_init__(self) -> None:
         self._changed = asyncio.Condition()
@@ -158,17 +161,31 @@ class Party:
             await sending
 
     async def _read(self) -> None:
-        async for message in self.socket:
-            if message.type is aiohttp.WSMsgType.BINARY:
-                self._hear(message.data)
-            elif message.type is aiohttp.WSMsgType.TEXT:
-                self._told(msgspec.json.decode(message.data))
-            async with self._changed:
-                self._changed.notify_all()
+        while (url := await self._read_socket()) is not None and self.reopen is not None:
+            try:
+                before, self.socket = self.socket, await self.reopen(url)
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                await self.socket.close()
+                break
+            await before.close()
         if self.state not in ("ended", "waiting"):
             self.states.append(StateChange(self._now(), "ended", "the socket was closed"))
         async with self._changed:
             self._changed.notify_all()
+
+    async def _read_socket(self) -> str | None:
+        """Read until the socket is closed, or the party shall move: then return where to."""
+        async for message in self.socket:
+            if message.type is aiohttp.WSMsgType.BINARY:
+                self._hear(message.data)
+            elif message.type is aiohttp.WSMsgType.TEXT:
+                told = msgspec.json.decode(message.data)
+                if told["kind"] == "moved":
+                    return str(told["url"])
+                self._told(told)
+            async with self._changed:
+                self._changed.notify_all()
+        return None
 
     def _hear(self, frame: bytes) -> None:
         if self.first_audio_frame is None and any(frame):
@@ -222,16 +239,16 @@ class Caller:
             await party.close()
         await self._session.close()
 
-    async def call(self, to: str, from_: str = "+15550100", rate: int = 24_000, name: str = "") -> Party:
+    async def call(
+        self, to: str, from_: str = "+15550100", rate: int = 24_000, name: str = "", weather: Weather | None = None
+    ) -> Party:
         """Call `to`; return as soon as it rings. Addresses: E.164 number, raw id or bare name."""
-        placed = await self.request(
-            "POST", "/offhook/calls", {"to": to, "from": from_, "rate": rate, "displayName": name}
-        )
-        return await self._attach(placed, rate)
+        wanted = {"to": to, "from": from_, "rate": rate, "displayName": name, "weather": weather}
+        return await self._attach(await self.request("POST", "/offhook/calls", wanted), rate)
 
-    async def phone(self, id: str, rate: int = 24_000) -> Party:
+    async def phone(self, id: str, rate: int = 24_000, weather: Weather | None = None) -> Party:
         """Wait for calls to `id`: `wait_for("ringing")`, then `answer` or `decline`."""
-        placed = await self.request("POST", "/offhook/phones", {"id": id, "rate": rate})
+        placed = await self.request("POST", "/offhook/phones", {"id": id, "rate": rate, "weather": weather})
         party = await self._attach(placed, rate)
         await party.wait_for("waiting", timeout=10)
         return party
@@ -257,8 +274,9 @@ class Caller:
 
     async def _attach(self, placed: dict[str, Any], rate: int) -> Party:
         assert self._session is not None
-        socket = await self._session.ws_connect(placed["audioUrl"], max_msg_size=1 << 20, compress=0)
-        party = Party(placed["id"], placed.get("callId", ""), placed["rawId"], rate, socket)
+        opening = partial(self._session.ws_connect, max_msg_size=1 << 20, compress=0)
+        socket = await opening(placed["audioUrl"])
+        party = Party(placed["id"], placed.get("callId", ""), placed["rawId"], rate, socket, reopen=opening)
         self._parties.append(party)
         return party
 

@@ -50,9 +50,8 @@ class TestCaller:
     ) -> Call:
         """Call `to`; return when it was answered, or not (`Call.answered`, `Call.outcome`).
 
-        `rate`: 8000, 16000, 24000 or 48000 Hz. `weather` is for apps in this process, `key` and `ca` (a file of
-        certificates to trust) for running servers. Raises `CallerError` when a server refuses, ValueError for weather
-        over one.
+        `rate`: 8000, 16000, 24000 or 48000 Hz. `weather` is over the call. `key` and `ca` (a file of certificates to
+        trust) are for running servers. Raises `CallerError` when a server refuses.
         """
         exchange = self._exchange(app, weather, key, ca)
         party = exchange.run(_until_answered(exchange, to, from_, rate))
@@ -88,9 +87,7 @@ class TestCaller:
     def _exchange(self, app: Handler | App | str, weather: Weather | None, key: str, ca: Path | None) -> Exchange:
         exchange: Exchange
         if isinstance(app, str):
-            if weather is not None:
-                raise ValueError("weather: only over an app in this process; a running server has its own")
-            exchange = Live(app, key, ca)
+            exchange = Live(app, key, ca, weather)
         else:
             exchange = InProcess(app if isinstance(app, App) else App(app), weather)
         self._exchanges.callback(exchange.close)

@@ -17,22 +17,27 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from offhook.bot import Handler, MediaStream, StreamClosed
+from offhook import bot
+from offhook.bot import Handler, StreamClosed
 from offhook.bot.memory import MemorySocket
 from offhook.call import messages as m
 from offhook.call.call import Refused
-from offhook.call.model import CallData, Connection, StreamOptions
+from offhook.call.model import CallData, Connection, MediaStream, StreamOptions, StreamState
 from offhook.legs.simulated import SimulatedLeg, SimulatedLegs
-from offhook.media.dial import AppSocket, SocketListener
-from offhook.media.link import memory_pair
+from offhook.media.dial import AppSocket
+from offhook.media.keeping import Keeping
+from offhook.media.link import Welcome, memory_pair
+from offhook.media.websocket import SocketListener
 from offhook.media.worker import MediaWorker
-from offhook.server.control import Control
-from offhook.server.delivery import Deliverer
+from offhook.server.control import Control, Ticket
+from offhook.server.delivery import Deliverer, Parcel, Reply, Settled
 from offhook.server.eventgrid import Endpoints
+from offhook.server.placement import Worker
 from offhook.server.webhooks import Webhooks
 from offhook.testing.caller import Party
 from offhook.testing.clock import VirtualTimeLoop
-from offhook.testing.weather import Weather, over_events, over_socket
+from offhook.testing.weather import Weather
+from offhook.wire import websocket
 from offhook.wire.ids import IdMint, context_token, parse_address
 
 T = TypeVar("T")
@@ -71,7 +76,7 @@ class InProcess:
     def __init__(self, app: App, weather: Weather | None = None) -> None:
         self.app_errors: list[Exception] = []
         self._app = app
-        self._weather = weather or Weather()
+        self._weather = weather
         self._runner = asyncio.Runner(loop_factory=VirtualTimeLoop)
         self.run(self._start())
 
@@ -82,17 +87,16 @@ class InProcess:
     async def call(self, to: str, from_: str, rate: int) -> Party:
         """Let a simulated caller call `to`; return it when it rings."""
         caller, number = parse_address(from_, RESOURCE), parse_address(to, RESOURCE)
-        call, leg, token = self._control.place_call(caller, number, rate)
-        return await self._attach(leg, call, caller, rate, token)
+        ticket = self._control.place_call(caller, number, rate, weather=self._weather)
+        return await self._attach(ticket, caller, rate)
 
     async def phone(self, id: str, rate: int) -> Party:
         """Let a simulated phone wait at `id`, and the app call it."""
         raw_id = parse_address(id, RESOURCE)
-        leg, token = self._control.add_phone(raw_id, rate)
-        party = await self._attach(leg, "", raw_id, rate, token)
+        party = await self._attach(self._control.add_phone(raw_id, rate, self._weather), raw_id, rate)
         await asyncio.sleep(_SOON_S)
         connection = self._connection(f"8:acs:{RESOURCE}_app", (raw_id,), created=True)
-        self._control.create_call(connection, [raw_id], "4:+15550199", "")
+        self._control.create_call(self._control.place([raw_id]), connection, [raw_id], "4:+15550199", "")
         return party
 
     async def timeline(self, party: Party) -> list[dict[str, Any]]:
@@ -112,19 +116,19 @@ class InProcess:
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
         control, worker = memory_pair()
-        ids = IdMint(entropy=Random(self._weather.seed).randbytes)
-        post = over_events(self._weather, self._hand_over)
+        ids = IdMint(entropy=Random(self._weather.seed if self._weather else 0).randbytes)
         self._ids = ids
-        self._deliverer = Deliverer(post, lambda: "token")
-        endpoints = Endpoints([], post, "https://offhook.test", lambda code, url: b"")
+        self._deliverer = Deliverer(self._post, lambda: "token")
+        endpoints = Endpoints([], self._post, "https://offhook.test", lambda code, url: b"")
         self._webhooks = Webhooks(self._deliverer, endpoints, "/subscriptions/test", self._wall)
-        self._control = Control(
-            end=control, notifier=self, ids=ids, socket_token=lambda: "socket-token", wall=self._wall
-        )
-        dial = over_socket(self._weather, self._dial)
-        self._worker = MediaWorker(worker, dial, EPOCH - loop.time() + self._weather.skew_s)
+        place = Worker(0, lambda epoch: ids)
+        self._control = Control(workers=[place], notifier=self, socket_token=lambda: "socket-token", wall=self._wall)
+        self._control.connect(place, control)
+        keeping = Keeping(Welcome(worker=0, boot=0))
+        self._worker = MediaWorker(keeping, self._dial, EPOCH - loop.time())
         self._legs = SimulatedLegs(self._worker)
         self._worker.start()
+        keeping.connect(worker)
 
     async def _stop(self) -> None:
         await self._control.close()
@@ -135,24 +139,31 @@ class InProcess:
     def _wall(self) -> float:
         return EPOCH + self._runner.get_loop().time()
 
-    async def _attach(self, leg: str, call: str, raw_id: str, rate: int, token: str) -> Party:
+    async def _attach(self, ticket: Ticket, raw_id: str, rate: int) -> Party:
         await asyncio.sleep(_SOON_S)
         client = _ClientEnd()
-        attached = self._legs.attach(token, _WorkerEnd(client))
+        attached = self._legs.attach(ticket.token, _WorkerEnd(client))
         assert attached is not None
         client.leg = attached
-        return Party(leg, call, raw_id, rate, cast(aiohttp.ClientWebSocketResponse, client))
+        return Party(ticket.leg, ticket.call, raw_id, rate, cast(aiohttp.ClientWebSocketResponse, client))
 
     # ---------------------------------------------------------------------------------------------------- the app
 
-    def notify(self, call: CallData, connection: Connection, event: m.Event, callback: str | None) -> None:
-        """Notifier: send the app an event."""
-        self._webhooks.notify(call, connection, event, callback)
+    def notice(self, call: CallData, connection: Connection, event: m.Event, callback: str | None) -> Parcel | None:
+        """Notifier: make what tells the app of an event."""
+        return self._webhooks.notice(call, connection, event, callback)
 
-    def offer(self, call: CallData, to: str, context: str, seconds: float) -> bool:
+    def offer(self, call: CallData, to: str, context: str, token: str, seconds: float) -> Parcel:
         """Notifier: the app hears of a call, and answers it."""
         asyncio.get_running_loop().call_later(self._app.answer_after, self._answer, call.caller, to, context)
-        return True
+        return Parcel(token, "", "", "IncomingCall", b"", until=self._wall() + seconds)
+
+    def post(self, parcel: Parcel, settled: Settled) -> None:
+        """Notifier: send the app an event; of the call it has heard already."""
+        if parcel.until is None:
+            self._webhooks.post(parcel, settled)
+        else:
+            settled()
 
     def _answer(self, caller: str, to: str, context: str) -> None:
         token = context_token(context)
@@ -172,26 +183,27 @@ class InProcess:
             party=party,
             callback="https://app.test/callback",
             api_version=API_VERSION,
-            stream=self._control.new_stream(options),
+            stream=MediaStream(self._ids.guid(), options, StreamState.INACTIVE),
             source=source or party,
             targets=targets,
             created=created,
         )
 
-    def _hand_over(self, body: bytes) -> None:
+    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
         if self._app.on_event is not None:
             try:
                 for event in json.loads(body):
                     self._app.on_event(event)
             except Exception as error:
                 self.app_errors.append(error)
+        return Reply(200)
 
     async def _dial(self, url: str, headers: Mapping[str, str], listener: SocketListener) -> AppSocket:
         parts = urlsplit(url)
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         return _AppEnd(self._watched, path, headers, listener, self._closed_by_app)
 
-    async def _watched(self, stream: MediaStream) -> None:
+    async def _watched(self, stream: bot.MediaStream) -> None:
         try:
             await self._app.handler(stream)
         except StreamClosed:
@@ -226,12 +238,20 @@ class _AppEnd:
             handler, path=path, headers=headers, on_message=self._from_app, on_close=self._close_from_app
         )
 
-    def send(self, message: bytes) -> None:
-        self._app.receive(message)
+    def poll(self, now: float) -> None:
+        """What the app sends is there at once."""
+
+    def send(self, message: bytes | memoryview) -> None:
+        self._app.receive(websocket.payload_of(message))
 
     def close(self, code: int = 1000) -> None:
         if self._closing is None:
             self._closing = self._loop.create_task(self._app.hang_up())
+
+    def abort(self, detail: str) -> None:
+        if self._closing is None:
+            self.close()
+            self._listener.on_closed(False, detail)
 
     async def wait_closed(self) -> None:
         if self._closing is not None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from offhook.server import tls
 from offhook.server.config import DEVELOPMENT_KEY
 from offhook.testing.caller import Caller, Party
+from offhook.testing.weather import Weather
 
 T = TypeVar("T")
 
@@ -20,12 +21,16 @@ STOP_S = 10.0
 
 class Live:
     """The server at `url`, signing with `key` (the development profile's by default), trusting the CA of `ca` too.
+    `weather` is over its calls.
 
     Its event loop has a thread of its own: what the caller hears comes in while the test does something else.
     """
 
-    def __init__(self, url: str, key: str = DEVELOPMENT_KEY, ca: Path | None = None) -> None:
+    def __init__(
+        self, url: str, key: str = DEVELOPMENT_KEY, ca: Path | None = None, weather: Weather | None = None
+    ) -> None:
         trust: ssl.SSLContext | None = tls.client_context([ca]) if ca is not None else None
+        self._weather = weather
         self.app_errors: list[Exception] = []  # the app is elsewhere: its errors are not ours to see
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="offhook caller", daemon=True)
@@ -39,11 +44,11 @@ class Live:
 
     async def call(self, to: str, from_: str, rate: int) -> Party:
         """Let a simulated caller call `to`; return it when it rings. Raises `CallerError`."""
-        return await self._caller.call(to, from_, rate)
+        return await self._caller.call(to, from_, rate, weather=self._weather)
 
     async def phone(self, id: str, rate: int) -> Party:
         """Let a simulated phone wait at `id`. Raises `CallerError`."""
-        return await self._caller.phone(id, rate)
+        return await self._caller.phone(id, rate, self._weather)
 
     async def timeline(self, party: Party) -> list[dict[str, Any]]:
         """Return what happened in the party's newest call. Raises `CallerError`."""

@@ -12,8 +12,10 @@ from typing import TypeVar
 import msgspec
 
 from offhook.legs.simulated import SimulatedLeg, SimulatedLegs, Told
-from offhook.media.dial import AppSocket, DialError, SocketListener
+from offhook.media.dial import AppSocket, DialError
+from offhook.media.keeping import Keeping
 from offhook.media.link import (
+    UNCOUNTED,
     CloseStream,
     ConnectLeg,
     ExpectLeg,
@@ -21,10 +23,12 @@ from offhook.media.link import (
     Order,
     StreamEnded,
     Tiding,
+    Welcome,
     memory_pair,
 )
+from offhook.media.websocket import SocketListener
 from offhook.media.worker import MediaWorker
-from offhook.wire import streaming
+from offhook.wire import streaming, websocket
 
 T = TypeVar("T", bound=Tiding)
 
@@ -111,12 +115,21 @@ class _MemorySocket:
     def __init__(self, app: MemoryApp) -> None:
         self._app = app
 
-    def send(self, message: bytes) -> None:
-        self._app._receive(message)
+    def poll(self, now: float) -> None:
+        """What the app sends is there at once."""
+
+    def send(self, message: bytes | memoryview) -> None:
+        self._app._receive(websocket.payload_of(message))
 
     def close(self, code: int = 1000) -> None:
         self._app._listener = None
         self._app.closed.append((self._app._now(), code))
+
+    def abort(self, detail: str) -> None:
+        listener, self._app._listener = self._app._listener, None
+        self._app.closed.append((self._app._now(), 1006))
+        if listener is not None:
+            listener.on_closed(False, detail)
 
     async def wait_closed(self) -> None:
         """It is closed at once."""
@@ -180,11 +193,13 @@ class MemoryMedia:
     def __init__(self, epoch: float = 0.0) -> None:
         self.control, end = memory_pair()
         self.tidings: list[Tiding] = []
-        self.control.on_receive(self.tidings.append)
+        self.control.on_receive(self._take)
         self.apps: dict[str, MemoryApp] = {}
-        self.worker = MediaWorker(end, self._dial, epoch)
+        self.keeping = Keeping(Welcome(worker=0, boot=0))
+        self.worker = MediaWorker(self.keeping, self._dial, epoch)
         self.legs = SimulatedLegs(self.worker)
         self.worker.start()
+        self.keeping.connect(end)
 
     async def party(self, name: str, rate: int = 16_000, call: str = "call") -> MemoryParty:
         """Let a simulated caller with the raw id `name` join `call`."""
@@ -240,6 +255,10 @@ class MemoryMedia:
         """Close the stream `name`, if it is still open, and return what it counted."""
         await self.order(CloseStream(name))
         return next(tiding.stats for tiding in self.told(StreamEnded) if tiding.stream == name)
+
+    def _take(self, tiding: Tiding) -> None:
+        if not isinstance(tiding, UNCOUNTED):
+            self.tidings.append(tiding)
 
     async def _dial(self, url: str, headers: Mapping[str, str], listener: SocketListener) -> AppSocket:
         return await self.apps[url.partition("?")[0]](url, headers, listener)

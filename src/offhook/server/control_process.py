@@ -1,0 +1,41 @@
+"""The control process: `python -m offhook.server.control_process`, started by the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+from offhook.server import processes
+from offhook.server.app import Server
+from offhook.server.config import Settings
+from offhook.server.processes import ControlStart, Drain, Told, Workers
+
+
+async def _work(told: AsyncIterator[Told]) -> None:
+    """Serve until all that is told is told, or until the last call is over after `Drain`."""
+    start = await anext(told, None)
+    if not isinstance(start, ControlStart):
+        return  # It waited for its turn, which did not come.
+    draining = asyncio.Event()
+
+    async def obey() -> None:
+        async for message in told:
+            match message:
+                case Workers(slots):
+                    server.note(slots)
+                case Drain():
+                    draining.set()
+
+    async def drain() -> None:
+        await draining.wait()
+        await server.drain()
+
+    http, https = (None if fd is None else socket.socket(fileno=fd) for fd in (start.http, start.https))
+    async with Server(Settings(**start.settings), http, https, start.workers) as server:
+        processes.say_ready()
+        await processes.first_of(obey(), drain())
+
+
+if __name__ == "__main__":
+    processes.run(_work)

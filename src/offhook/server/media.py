@@ -1,0 +1,60 @@
+"""A media worker as the server runs it, in its own process or in control's, with all the ways parties reach it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from offhook.legs.simulated import SimulatedLegs
+from offhook.media.admission import measured_limit
+from offhook.media.dial import Dialer
+from offhook.media.egress import AddressPolicy
+from offhook.media.keeping import Keeping
+from offhook.media.link import Welcome
+from offhook.media.worker import MediaWorker
+
+
+@dataclass(frozen=True)
+class Media:
+    """A running media worker. Control reaches it through links given to `keeping.connect`."""
+
+    keeping: Keeping
+    worker: MediaWorker
+
+
+@asynccontextmanager
+async def media(
+    number: int, policy: AddressPolicy, trust: ssl.SSLContext, audio: socket.socket | None, max_calls: int = 0
+) -> AsyncIterator[Media]:
+    """Run the media worker `number`; simulated parties come to `audio`, when there is one.
+
+    `trust` is what certificates of apps are checked with. `max_calls`: it takes so many; 0: what a core carries.
+    """
+    keeping = Keeping(Welcome(number, boot=int(time.time() * 1000)))
+    worker = MediaWorker(keeping, Dialer(policy, trust), epoch=time.time() - asyncio.get_running_loop().time())
+    legs = SimulatedLegs(worker)
+    if audio is not None:
+        await legs.listen(audio)
+    worker.start()
+    worker.vitals.start(max_calls or measured_limit())
+    try:
+        yield Media(keeping, worker)
+    finally:
+        await legs.close()
+        await worker.close()
+
+
+def stay_in_time() -> None:
+    """Call it once all is made: what exists now stays.
+
+    A full collection would cost 30 ms in the middle of somebody's sentence.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

@@ -1,0 +1,103 @@
+"""What control holds of each call and phone, beside the call's own state; and how it is copied and read back."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from offhook.call import messages as m
+from offhook.call.call import Call
+from offhook.call.model import CallData
+from offhook.media.weather import Fate, Weather, fate
+from offhook.server.adoption import TIMELINE_TAIL, CallCopy, PhoneCopy, Ring
+from offhook.server.placement import Worker
+
+ANSWERS = 20  # of one call that a repeated request gets again after the control process was killed; the newest
+TIMELINE = 500  # entries of one call's timeline; the newest are kept
+
+
+@dataclass
+class CallRecord:
+    """A call, what only the control process knows of it, and what is told about it."""
+
+    call: Call
+    worker: Worker
+    began: float  # Unix seconds
+    original: str | None = None  # the invitation of the number that was dialled, when a caller dialled it
+    stats: dict[str, dict[str, int]] = field(default_factory=dict)  # of its streams, when they have ended
+    timeline: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=TIMELINE))
+    streams: list[tuple[str, int]] = field(default_factory=list)  # (connection, epoch) whose StreamEnded is to come
+    undelivered: set[str] = field(default_factory=set)  # ids of its parcels
+    answers: deque[str] = field(default_factory=deque)  # keys of what was answered about it: at most ANSWERS
+    weather: Weather | None = None
+    events: dict[str, int] = field(default_factory=dict)  # so far, by kind; counted under weather only
+
+    @property
+    def data(self) -> CallData:
+        return self.call.data
+
+    def fate(self, kind: str) -> Fate | None:
+        """Return what the weather does to the next event of this kind."""
+        if self.weather is None:
+            return None
+        self.events[kind] = self.events.get(kind, 0) + 1
+        return fate(self.weather, kind, self.events[kind])
+
+    def copy(self, rings: dict[str, Ring]) -> CallCopy:
+        """Return what the worker keeps of it; `rings` are its open invitations."""
+        timeline = list(self.timeline)[-TIMELINE_TAIL:]
+        return CallCopy(
+            self.data, self.began, self.original, rings, self.streams, self.stats, timeline, self.weather, self.events
+        )
+
+    @classmethod
+    def from_copy(cls, copy: CallCopy, worker: Worker) -> CallRecord:
+        """Return the record of a call that `worker` has kept."""
+        return cls(
+            Call(copy.data),
+            worker,
+            copy.began,
+            copy.original,
+            copy.stats,
+            deque(copy.timeline, TIMELINE),
+            copy.streams,
+            weather=copy.weather,
+            events=copy.events,
+        )
+
+
+@dataclass
+class Phone:
+    """A simulated phone that waits for calls."""
+
+    leg: str
+    party: str
+    rate: int
+    worker: Worker
+    attached: bool = False
+    call: str | None = None
+    token: str = ""  # of the audio socket that its client was told to move to
+    weather: Weather | None = None  # over its line, and over its calls that have none
+
+    def copy(self) -> PhoneCopy:
+        """Return what its worker keeps of it. Whether it is in a call, that call's copy says."""
+        return PhoneCopy(self.leg, self.party, self.rate, self.attached, self.token, self.weather)
+
+
+def stream_id(connection: str, epoch: int) -> str:
+    """Return the name on the link of one opening of a connection's stream."""
+    return f"{connection}.{epoch}"
+
+
+def details(event: m.Event) -> dict[str, Any]:
+    """Return what of an event is worth a line in the timeline."""
+    match event:
+        case m.CallDisconnected(cause) | m.CreateCallFailed(cause) | m.AnswerFailed(cause):
+            return {"cause": cause.value}
+        case m.StreamingFailed(failure, detail):
+            return {"cause": failure.value, "detail": detail}
+        case m.ParticipantsUpdated(participants):
+            return {"participants": len(participants)}
+        case _:
+            return {}

@@ -1,0 +1,303 @@
+"""Several media workers: which one gets a call, how a phone comes to it, and what is left when one is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import pytest
+
+from offhook.call import messages as m
+from offhook.call.call import Refused
+from offhook.call.model import CallData, Connection, EndCause, MediaStream, StreamOptions, StreamState
+from offhook.legs.simulated import PATH
+from offhook.media.link import KeptAll, LinkEnd, Order, Quit, Welcome, memory_pair
+from offhook.server.control import Control
+from offhook.server.delivery import Parcel, Settled
+from offhook.server.placement import Busy, Worker, place
+from offhook.testing.clock import run
+from offhook.testing.memory import MemoryApp, MemoryMedia, MemoryParty
+from offhook.wire.ids import IdMint, locate
+
+ONE, OTHER, THIRD = "4:+15550101", "4:+15550102", "4:+15550103"
+AUDIO = "wss://app.example/audio"
+
+
+class Exchange:
+    """Control and so many media workers, in memory; the `Notifier` is this. It begins with all workers there."""
+
+    def __init__(self, workers: int = 2) -> None:
+        self.events: list[tuple[str, m.Event]] = []
+        self.media = [MemoryMedia() for _ in range(workers)]
+        for media in self.media:
+            media.apps[AUDIO] = MemoryApp()
+        self.workers = [Worker(number, partial(IdMint, 7, number), f"ws://worker{number}") for number in range(workers)]
+        self.control = Control(
+            workers=self.workers, notifier=self, socket_token=lambda: "token", wall=asyncio.get_running_loop().time
+        )
+        for worker, media in zip(self.workers, self.media, strict=True):
+            self.control.connect(worker, media.control)
+
+    def notice(self, call: CallData, connection: Connection, event: m.Event, callback: str | None) -> Parcel | None:
+        self.events.append((connection.id, event))
+        return None
+
+    def offer(self, call: CallData, to: str, context: str, token: str, seconds: float) -> Parcel | None:
+        return None
+
+    def post(self, parcel: Parcel, settled: Settled) -> None:
+        raise AssertionError("nobody is told anything by parcel")
+
+    async def phone(self, party: str) -> MemoryParty:
+        """Let a phone wait."""
+        ticket = self.control.add_phone(party, 16_000)
+        await settle()
+        return await self.open(MemoryParty(), ticket.audio_url)
+
+    async def open(self, party: MemoryParty, url: str) -> MemoryParty:
+        """Open the audio socket there, as a client does that is told a URL."""
+        worker, _, token = url.removeprefix("ws://worker").partition(PATH)
+        assert party.open(self.media[int(worker)].legs, token)
+        await settle()
+        return party
+
+    async def create(self, *targets: str) -> str:
+        """An app calls; return its callConnectionId."""
+        worker = self.control.place(targets)
+        options = StreamOptions(AUDIO, start=True)
+        stream = MediaStream(worker.ids.guid(), options, StreamState.INACTIVE)
+        connection = Connection(worker.ids.guid(), "8:app", "https://app.example", "2025-06-15", stream, created=True)
+        self.control.create_call(worker, connection, targets, "4:+15550199", "")
+        await settle()
+        return connection.id
+
+    def lose(self, number: int) -> None:
+        """The worker's process dies: control finds the link closed."""
+        link = self.workers[number].link
+        assert isinstance(link, LinkEnd)
+        assert link._peer is not None
+        link._peer.close()
+
+    def kinds(self, connection: str) -> list[str]:
+        return [type(event).__name__ for of, event in self.events if of == connection]
+
+
+async def settle() -> None:
+    await asyncio.sleep(0.05)
+
+
+def states(party: MemoryParty) -> list[str]:
+    return [told.kind for told in party.told]
+
+
+def hold(scenario: Callable[[Exchange], Awaitable[None]], workers: int = 2) -> None:
+    async def main() -> None:
+        exchange = Exchange(workers)
+        await settle()
+        await scenario(exchange)
+        await exchange.control.close()
+        await settle()
+        for media in exchange.media:
+            await media.legs.close()
+            await media.worker.close()
+
+    run(main())
+
+
+# ------------------------------------------------------------------------------------------------ which one
+
+
+def test_a_call_goes_where_there_are_fewest() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        for _ in range(7):
+            exchange.control.place_call(ONE, OTHER, 16_000)
+        assert [len(worker.calls) for worker in exchange.workers] == [3, 2, 2]
+
+    hold(scenario, workers=3)
+
+
+def test_phones_are_spread_and_a_call_goes_to_the_phone_it_dials() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        await exchange.phone(ONE)
+        phone = await exchange.phone(OTHER)
+        assert [of.worker.number for of in exchange.control.phones.values()] == [0, 1]
+        await exchange.create(OTHER)
+        assert [len(worker.calls) for worker in exchange.workers] == [0, 1]
+        assert states(phone) == ["waiting", "ringing"]
+
+    hold(scenario)
+
+
+def test_ids_say_which_worker_has_the_call() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        await exchange.phone(ONE)
+        await exchange.phone(OTHER)
+        for number, party in enumerate((ONE, OTHER)):
+            place = locate(await exchange.create(party))
+            assert (place.node, place.worker) == (7, number)
+            (call,) = exchange.workers[number].calls
+            assert locate(call).worker == number
+
+    hold(scenario)
+
+
+def test_nothing_is_placed_while_no_worker_is_there() -> None:
+    with pytest.raises(Busy, match="No media worker is ready"):
+        place([Worker(0, partial(IdMint, 0, 0))], 0.0)
+
+    async def scenario(exchange: Exchange) -> None:
+        exchange.lose(0)
+        await settle()
+        with pytest.raises(Busy, match="No media worker is ready"):
+            exchange.control.place_call(ONE, OTHER, 16_000)
+        with pytest.raises(Busy, match="No media worker is ready"):
+            exchange.control.add_phone(ONE, 16_000)
+
+    hold(scenario, workers=1)
+
+
+# ------------------------------------------------------------------------------------------------ phones that move
+
+
+def test_a_phone_at_another_worker_comes_to_the_call() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        one, other = await exchange.phone(ONE), await exchange.phone(OTHER)
+        connection = await exchange.create(ONE, OTHER)
+        assert states(one) == ["waiting", "ringing"]
+        assert states(other) == ["waiting", "moved"]
+        assert other.closed
+        url = other.told[-1].url
+        assert url.startswith("ws://worker0/legs/")
+        await exchange.open(other, url)
+        assert states(other) == ["waiting", "moved", "waiting", "ringing"]
+        assert other.told[-1].caller == "4:+15550199"
+        assert other.told[-1].to == OTHER
+        other.tell("answer")
+        await settle()
+        assert states(other)[-1] == "connected"
+        assert exchange.kinds(connection)[:2] == ["CallConnected", "ParticipantsUpdated"]
+        other.say(b"\1\0" * 320)
+        await settle()
+        assert b"\1\0" * 320 in exchange.media[0].apps[AUDIO].heard()
+        exchange.control.command(connection, m.Terminate(connection))
+        await settle()
+        assert states(other)[-2:] == ["ended", "waiting"], "it waits where it is now"
+        assert [phone.worker.number for phone in exchange.control.phones.values()] == [0, 0]
+        await exchange.create(OTHER)
+        assert states(other)[-1] == "ringing"
+
+    hold(scenario)
+
+
+def test_a_call_that_ends_before_the_phone_has_come() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        await exchange.phone(ONE)
+        other = await exchange.phone(OTHER)
+        connection = await exchange.create(ONE, OTHER)
+        exchange.control.command(connection, m.Terminate(connection))
+        await exchange.open(other, other.told[-1].url)
+        assert states(other) == ["waiting", "moved", "waiting"]
+        await exchange.create(OTHER)
+        assert states(other)[-1] == "ringing"
+
+    hold(scenario)
+
+
+def test_a_client_that_does_not_move_is_gone() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        one, other = await exchange.phone(ONE), await exchange.phone(OTHER)
+        connection = await exchange.create(ONE, OTHER)
+        other.drop()
+        one.tell("decline", reason="busy")
+        await asyncio.sleep(11)
+        assert exchange.kinds(connection) == ["CreateCallFailed", "CallDisconnected"]
+        assert [phone.party for phone in exchange.control.phones.values()] == [ONE]
+
+    hold(scenario)
+
+
+def test_a_client_that_hangs_up_while_it_is_told_to_move() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        one, other = await exchange.phone(ONE), await exchange.phone(OTHER)
+        worker = exchange.control.place([ONE])
+        other.drop()  # What the worker tells of it, and the order to move, cross.
+        stream = MediaStream(worker.ids.guid(), None, StreamState.DISABLED)
+        connection = Connection(worker.ids.guid(), "8:app", "https://app.example", "2025-06-15", stream, created=True)
+        exchange.control.create_call(worker, connection, [ONE, OTHER], "4:+15550199", "")
+        await settle()
+        one.tell("answer")
+        await settle()
+        assert exchange.kinds(connection.id)[:1] == ["CallConnected"]
+        await asyncio.sleep(11)
+        assert [phone.party for phone in exchange.control.phones.values()] == [ONE]
+
+    hold(scenario)
+
+
+# ------------------------------------------------------------------------------------------------ workers that go
+
+
+def test_a_lost_worker_ends_its_calls_only() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        one, other = await exchange.phone(ONE), await exchange.phone(OTHER)
+        lost, kept = await exchange.create(ONE), await exchange.create(OTHER)
+        for phone in (one, other):
+            phone.tell("answer")
+        await settle()
+        exchange.lose(0)
+        await settle()
+        assert exchange.kinds(lost)[-2:] == ["StreamingStopped", "CallDisconnected"]
+        end = exchange.events[-1][1]
+        assert isinstance(end, m.CallDisconnected)
+        assert end.cause is EndCause.MEDIA_LOST
+        assert "CallDisconnected" not in exchange.kinds(kept)
+        with pytest.raises(Refused):
+            exchange.control.connection(lost)
+        assert [phone.party for phone in exchange.control.phones.values()] == [OTHER]
+        assert [len(worker.calls) for worker in exchange.workers] == [0, 1]
+        exchange.control.command(kept, m.Terminate(kept))
+        await settle()
+        assert exchange.kinds(kept)[-1] == "CallDisconnected"
+        assert exchange.kinds(lost).count("CallDisconnected") == 1
+        assert exchange.control._by_stream.keys() == exchange.control._by_leg.keys() == set()
+
+    hold(scenario)
+
+
+def test_a_worker_that_was_started_again_carries_calls_with_ids_of_its_own_boot() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        exchange.lose(0)
+        await settle()
+        control, end = memory_pair()
+        exchange.control.connect(exchange.workers[0], control)
+        end.on_receive(lambda order: None)
+        with pytest.raises(Busy):
+            exchange.control.place([ONE])
+        end.send(Welcome(worker=0, boot=5_000_000))
+        end.send(KeptAll())
+        await settle()
+        assert locate(exchange.control.place([ONE]).ids.guid()).epoch == 5_000 & 0xFFF
+
+    hold(scenario, workers=1)
+
+
+def test_a_worker_that_comes_back_after_its_calls_were_reported_as_lost_has_to_start_anew() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        boot = exchange.workers[0].boot
+        assert boot is not None
+        exchange.lose(0)
+        await settle()
+        control, end = memory_pair()
+        got: list[Order] = []
+        gone: list[bool] = []
+        end.on_receive(got.append)
+        end.on_lost(lambda: gone.append(True))
+        exchange.control.connect(exchange.workers[0], control)
+        end.send(Welcome(worker=0, boot=boot))
+        await settle()
+        assert got == [Quit()]
+        assert gone == [True]
+        assert not exchange.workers[0].up
+
+    hold(scenario, workers=1)
