@@ -172,12 +172,6 @@ def test_production_needs_keys_and_a_certificate(tmp_path: Path) -> None:
     assert "a certificate and its key are needed" in output
 
 
-def test_worker_processes_are_refused_until_they_exist(tmp_path: Path) -> None:
-    code, output = invoke("serve", "--workers", "2", "--data-dir", str(tmp_path))
-    assert code == 2
-    assert "workers: only 0" in output
-
-
 def test_env_prints_shell_exports(tmp_path: Path) -> None:
     code, output = invoke("env", "--data-dir", str(tmp_path))
     assert code == 0
