@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check format bench docs clean
+.PHONY: help demo test check format bench quality docs clean
 
 help:
 	@echo "make demo    hold one whole call: official SDK, talking bot, caller who interrupts"
 	@echo "make test    run the tests (official SDKs included, where npm is found)"
 	@echo "make check   lint, format, types, layers"
-	@echo "make bench   measure the media path; prints JSON lines"
+	@echo "make bench   measure everything (half an hour) and write docs/performance.md"
+	@echo "make quality measure what codec, jitter buffer and concealment do to the sound; needs a C compiler"
 	@echo "make docs    write the generated parts of docs/ anew"
 	@echo "make format  format the code"
 	@echo "make clean   remove .venv and what tests installed"
@@ -32,10 +33,14 @@ format: .venv/dev
 	$(BIN)/ruff format .
 
 bench: .venv/dev
-	$(BIN)/offhook bench ws24
+	$(BIN)/offhook bench all
+
+quality: .venv/quality
+	$(BIN)/python -m offhook.bench.quality
 
 docs: .venv/dev
 	$(BIN)/python tests/contract/coverage.py
+	$(BIN)/python tests/docs/make_reference.py
 
 clean:
 	rm -rf .venv .sdk
@@ -48,6 +53,10 @@ clean:
 
 .venv/demo: .venv/made pyproject.toml
 	$(PIP) -e '.[demo]'
+	@touch $@
+
+.venv/quality: .venv/dev
+	$(PIP) --group quality
 	@touch $@
 
 .venv/dev: .venv/made .venv/demo pyproject.toml

@@ -1,115 +1,109 @@
 """From the figures of single runs to the lines that are printed: rounds, medians, and when not to believe them.
 
-A round was *too busy* to tell anything when the machine gave more than `STEAL_PERCENT` of its time to other guests, or
-when the floor, which has next to nothing to do, was itself late by more than `FLOOR_LATE_MS` in one tick of a hundred.
-The product's own figures play no part in it, so a slow product cannot hide behind the rule. Busy rounds are left out of
-the summary if there are others; when half of the rounds or more were busy, the summary is `too_busy`, too.
+A round was *too busy* to tell anything when the machine gave more than `STEAL_PERCENT` of its time to other guests or
+more than `OTHERS_PERCENT` to processes that are not of the run, or when the floor, which has next to nothing to do, was
+itself late by more than `FLOOR_LATE_MS` in one tick of a hundred. The product's own figures play no part in it, so a
+slow product cannot hide behind the rule. Busy rounds are left out of the summary if there are others; when half of the
+rounds or more were busy, the summary is `too_busy`, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
 import msgspec
 
-from offhook.bench.work import Floor, Late, Product, Trips
+from offhook.bench.figures import Late
+from offhook.bench.machine import Busy
 
 STEAL_PERCENT = 5.0
+OTHERS_PERCENT = 10.0
 FLOOR_LATE_MS = 5.0
 
-
-class Round(msgspec.Struct, frozen=True):
-    """One run of the product and one of the floor, one right after the other."""
-
-    number: int
-    product: Product
-    floor: Floor
-    load: float
-    steal: float
-
-    @property
-    def floor_ratio(self) -> float:
-        return self.product.cpu_ms_per_call_s / self.floor.cpu_ms_per_call_s
-
-    @property
-    def busy(self) -> str | None:
-        """Why the machine was too busy for this round, or None."""
-        if self.steal > STEAL_PERCENT:
-            return f"steal was {self.steal:g} %"
-        if self.floor.late_ms.p99 > FLOOR_LATE_MS:
-            return f"the floor itself was {self.floor.late_ms.p99:.1f} ms late at p99"
-        return None
-
-    def line(self) -> dict[str, Any]:
-        return {
-            "round": self.number,
-            **_rounded(msgspec.to_builtins(self.product)),
-            "floor_cpu_ms_per_call_s": _round(self.floor.cpu_ms_per_call_s),
-            "floor_app_cpu_ms_per_call_s": _round(self.floor.app_cpu_ms_per_call_s),
-            "floor_late_ms": _rounded(msgspec.to_builtins(self.floor.late_ms)),
-            "floor_missed": self.floor.missed,
-            "floor_ratio": _round(self.floor_ratio),
-            "load": _round(self.load),
-            "steal": self.steal,
-            "too_busy": self.busy is not None,
-            "too_busy_reason": self.busy,
-        }
+Line = dict[str, Any]
 
 
-def summary(rounds: Sequence[Round], sticky_delay_ms: float) -> dict[str, Any]:
-    """Return the last line: medians over the rounds, with their range where the spread matters; at least one round."""
-    reasons = [one.busy for one in rounds if one.busy is not None]
-    told = [one for one in rounds if one.busy is None] or rounds
-    products = [one.product for one in told]
-    late = [one.late_ms for one in products]
-    trips = [one.rtt_ms for one in products]
+def line(busy: Busy, floor_late: Late | None = None, **figures: object) -> Line:
+    """Return the figures of a round, structs as objects, with what else went on and whether that was too much."""
+    reason = _too_busy(busy, floor_late)
+    return {
+        **_rounded(msgspec.to_builtins(figures)),
+        **msgspec.to_builtins(busy),
+        "too_busy": reason is not None,
+        "too_busy_reason": reason,
+    }
+
+
+def _too_busy(busy: Busy, floor_late: Late | None) -> str | None:
+    if busy.steal > STEAL_PERCENT:
+        return f"steal was {busy.steal:g} %"
+    if busy.others > OTHERS_PERCENT:
+        return f"other processes used {busy.others:g} % of the machine"
+    if floor_late is not None and floor_late.p99 > FLOOR_LATE_MS:
+        return f"the floor itself was {floor_late.p99:.1f} ms late at p99"
+    return None
+
+
+def summary(
+    rounds: Sequence[Line], *, spread: Iterable[str] = (), middle: Iterable[str] = (), total: Iterable[str] = ()
+) -> Line:
+    """Return the last line of at least one round.
+
+    Of the figures named in `spread` it has the median of the rounds with their range, of `middle` the median only
+    (within an object, too, but for a `max`, which is the greatest), of `total` the sum: over all rounds, since what was
+    lost was lost.
+    """
+    reasons = [one["too_busy_reason"] for one in rounds if one["too_busy"]]
+    told = [one for one in rounds if not one["too_busy"]] or rounds
     too_busy = 2 * len(reasons) >= len(rounds)
-    return _rounded(
-        {
-            "summary": True,
-            "rounds_told": len(told),
-            "cpu_ms_per_call_s": _spread(one.cpu_ms_per_call_s for one in products),
-            "floor_cpu_ms_per_call_s": _spread(one.floor.cpu_ms_per_call_s for one in told),
-            "floor_ratio": _spread(one.floor_ratio for one in told),
-            "app_cpu_ms_per_call_s": median(one.app_cpu_ms_per_call_s for one in products),
-            "late_ms": msgspec.to_builtins(
-                Late(median(x.p50 for x in late), median(x.p99 for x in late), max(x.max for x in late))
-            ),
-            "rtt_ms": msgspec.to_builtins(Trips(median(x.p50 for x in trips), median(x.p99 for x in trips))),
-            "rss_kib_per_call": median(one.rss_kib_per_call for one in products),
-            "sticky_delay_ms": sticky_delay_ms,
-            # No round is left out here: what was lost was lost.
-            "frames_expected": sum(one.product.frames_expected for one in rounds),
-            "frames_sent": sum(one.product.frames_sent for one in rounds),
-            "frames_left_out": sum(one.product.frames_left_out for one in rounds),
-            "frames_lost": sum(one.product.frames_lost for one in rounds),
-            "load": max(one.load for one in rounds),
-            "steal": max(one.steal for one in rounds),
-            "too_busy": too_busy,
-            "too_busy_reason": "; ".join(dict.fromkeys(reasons)) if too_busy else None,
-        }
-    )
+    return {
+        "summary": True,
+        "rounds_told": len(told),
+        **_rounded({name: _spread([one[name] for one in told]) for name in spread}),
+        **_rounded({name: _middle([one[name] for one in told]) for name in middle}),
+        **{name: sum(one[name] for one in rounds) for name in total},
+        "load": max(one["load"] for one in rounds),
+        "steal": max(one["steal"] for one in rounds),
+        "others": max(one["others"] for one in rounds),
+        "too_busy": too_busy,
+        "too_busy_reason": "; ".join(dict.fromkeys(reasons)) if too_busy else None,
+    }
 
 
-def _spread(values: Iterable[float]) -> dict[str, float]:
-    several = list(values)
-    return {"median": median(several), "min": min(several), "max": max(several)}
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": median(values), "min": min(values), "max": max(values)}
 
 
-def _round(value: float) -> float:
-    return round(value, 3)
+def _middle(values: Sequence[Any]) -> Any:
+    if isinstance(values[0], Mapping):
+        parts = {part: [value[part] for value in values] for part in values[0]}
+        return {part: max(each) if part == "max" else _middle(each) for part, each in parts.items()}
+    return median(values)
 
 
-def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
-    rounded: dict[str, Any] = {}
-    for name, value in figures.items():
-        match value:
-            case float():
-                rounded[name] = _round(value)
-            case dict():
-                rounded[name] = _rounded(value)
-            case _:
-                rounded[name] = value
-    return rounded
+def _rounded(value: Any) -> Any:
+    match value:
+        case float():
+            return round(value, 3)
+        case dict():
+            return {name: _rounded(each) for name, each in value.items()}
+        case list():
+            return [_rounded(each) for each in value]
+        case _:
+            return value
+
+
+def compared(rounds: Sequence[Line], others: Sequence[Line], **ratios: str) -> list[Line]:
+    """Return a line for each pair of rounds: each of `ratios` is that of the two's figures of the name given for it.
+
+    The pair was too busy if one of the two was.
+    """
+    lines = []
+    for one, other in zip(rounds, others, strict=True):
+        worst = {name: max(one[name], other[name]) for name in ("load", "steal", "others")}
+        reason = one["too_busy_reason"] or other["too_busy_reason"]
+        figures = {name: round(one[of] / other[of], 3) for name, of in ratios.items()}
+        lines.append({**figures, **worst, "too_busy": reason is not None, "too_busy_reason": reason})
+    return lines

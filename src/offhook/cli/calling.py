@@ -20,6 +20,7 @@ from offhook.bot import Handler, apps, serve
 from offhook.call.model import EndCause
 from offhook.cli.where import Where
 from offhook.testing.caller import CallerError, Party
+from offhook.testing.weather import parse
 
 FILE_LIMIT_S = 600  # seconds of a sound file: as much as the server holds
 RING_S = 190  # longer than any ring time-out of the server
@@ -80,11 +81,13 @@ def save(path: Path, heard: bytes, rate: int) -> None:
 # ------------------------------------------------------------------------------------------------ call, phone
 
 
-async def call(where: Callable[[], Where], to: str, from_: str, script: Script, as_json: bool) -> int:
-    """Place one call; return 0 when it was answered, 1 when not."""
-    audio = script.audio()
+async def call(
+    where: Callable[[], Where], to: str, from_: str, script: Script, as_json: bool, weather: str | None = None
+) -> int:
+    """Place one call, under `weather` (`offhook.testing.weather.parse`); return 0 when it was answered, 1 when not."""
+    audio, faults = script.audio(), parse(weather) if weather is not None else None
     async with where().caller() as caller:
-        party = await caller.call(to, from_, script.rate)
+        party = await caller.call(to, from_, script.rate, weather=faults)
         if not as_json:
             print(f"calling {to} as {party.raw_id} …", flush=True)
         await party.wait_for("connected", "ended", timeout=RING_S)

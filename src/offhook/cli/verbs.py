@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import shlex
 import signal
 import sys
@@ -16,12 +15,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from offhook import __version__
-from offhook.cli import calling
+from offhook.cli import calling, testing
 from offhook.cli.bench import bench
 from offhook.cli.where import NoServer, Where, find
-from offhook.server import tls
+from offhook.server import logs, tls
 from offhook.server.app import Server
 from offhook.server.config import ConfigError, Settings
+from offhook.server.processes import first_of
+from offhook.server.supervisor import CannotStart, Supervisor
 from offhook.testing.caller import CallerError
 
 app = typer.Typer(
@@ -78,7 +79,9 @@ def serve(
     key: Annotated[list[str] | None, typer.Option(help="Access key, base64; give two to rotate.")] = None,
     incoming: Annotated[list[str] | None, typer.Option(help="Event Grid endpoint for IncomingCall.")] = None,
     data_dir: DataDirOption = None,
-    workers: Annotated[int | None, typer.Option(help="Media worker processes; only 0 (in this process) yet.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Media worker processes (default on Linux: one per core).")
+    ] = None,
     allow_private: Annotated[list[str] | None, typer.Option(help="CIDR that production may dial.")] = None,
 ) -> None:
     """Run the server until it is told to stop."""
@@ -96,31 +99,44 @@ def serve(
         "workers": workers,
         "allow_private": allow_private,
     }
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("picows").setLevel(logging.WARNING)  # it tells of every connection
+    logs.begin()
     try:
         settings = Settings.load(config, **{k: v for k, v in given.items() if v is not None and v != []})
     except ConfigError as error:
         _fail(error)
-    _run(_serve(settings))
+    try:
+        _run(_serve(settings))
+    except CannotStart as error:
+        _fail(error)
 
 
 async def _serve(settings: Settings) -> int:
-    stop = asyncio.Event()
+    """Serve until SIGTERM, then until the last call is over; or until SIGINT, a second SIGTERM, or the server's end."""
+    asked = asyncio.Event()
+    at_once = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def stop(number: int) -> None:
+        if number == signal.SIGINT or asked.is_set():
+            at_once.set()
+        asked.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
         try:
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, stop, number)
         except NotImplementedError:  # Windows
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
-    async with Server(settings) as server:
+            signal.signal(number, lambda number, _: loop.call_soon_threadsafe(stop, number))
+    async with Supervisor(settings) if settings.workers else Server(settings) as server:
         print(json.dumps({"ready": True, "http": server.http, "https": server.https}), flush=True)
         print(_welcome(server), file=sys.stderr)
-        await stop.wait()
-    return 0
+        await first_of(asked.wait(), server.ended.wait())
+        if not server.ended.is_set() and not at_once.is_set():
+            print("no new calls are taken; a second SIGTERM ends those under way", file=sys.stderr)
+            await first_of(at_once.wait(), server.ended.wait(), server.drain())
+        return int(server.ended.is_set())
 
 
-def _welcome(server: Server) -> str:
+def _welcome(server: Server | Supervisor) -> str:
     settings = server.settings
     lines = [f"Offhook {__version__}, {settings.profile} profile (bound to {settings.host})"]
     if settings.profile == "development":
@@ -150,6 +166,7 @@ def call(
     rate: Annotated[
         int, typer.Option(help="Hz of the call's audio and of --record: 8000, 16000, 24000, 48000.")
     ] = 24_000,
+    weather: Annotated[str | None, typer.Option(help="SEED of a mix of faults, or SEED,KEY=VALUE,… for some.")] = None,
     json_: JsonOption = False,
     server: ServerOption = None,
     key: KeyOption = None,
@@ -157,7 +174,7 @@ def call(
 ) -> None:
     """Call an app as a simulated caller; hang up after --seconds, or when all was played and pressed."""
     script = calling.Script(wav=wav, say=say, dtmf=dtmf, record=record, seconds=seconds, rate=rate)
-    _run(calling.call(lambda: find(server, key, data_dir), to, from_, script, json_))
+    _run(calling.call(lambda: find(server, key, data_dir), to, from_, script, json_, weather))
 
 
 @app.command()
@@ -263,4 +280,5 @@ def demo(
     _run(showing.demo(out, json_, play))
 
 
+app.command("test")(testing.run)
 app.command()(bench)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from offhook.server import tls
-from offhook.server.app import SERVER_FILE
 from offhook.server.config import DEVELOPMENT_KEY, Settings
+from offhook.server.listening import SERVER_FILE
 from offhook.testing.caller import Caller
 
 

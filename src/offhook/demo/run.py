@@ -77,6 +77,7 @@ async def run(out: Path, timeline: Timeline) -> Result:
         timeline.busy("starting the server")
         incoming = f"http://{HOST}:{app_port}/api/incomingCall"
         serve = ["-m", "offhook", "serve", "--http", "0", "--https", "0", "--data-dir", data, "--incoming", incoming]
+        serve += ["--workers", "0"]  # one call
         async with _process(serve, {}, lambda line: None) as server:
             told = json.loads((Path(data) / "server.json").read_bytes())
             timeline.add("call", f"server listens: https on {server['https']}, http on {server['http']}")

@@ -1,0 +1,59 @@
+"""The app of the run `bot`: an echo on `offhook.bot`, or as a quickstart writes it, in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+from typing import Literal
+
+import msgspec
+
+from offhook.bench.frames import HOST
+
+Kind = Literal["offhook", "quickstart"]
+
+
+class Job(msgspec.Struct, frozen=True):
+    kind: Kind
+
+
+class Where(msgspec.Struct, frozen=True):
+    """Where the app listens for WebSockets."""
+
+    pid: int
+    port: int
+
+
+def play(job: Job) -> None:
+    """Print `Where` as one line of JSON, then echo until killed."""
+    asyncio.run(_offhook() if job.kind == "offhook" else _quickstart())
+
+
+async def _offhook() -> None:
+    from offhook.bot import serve
+    from offhook.bot.apps import echo
+
+    await _stay((await serve(echo, HOST)).port)
+
+
+async def _quickstart() -> None:
+    from websockets.asyncio.server import ServerConnection
+    from websockets.asyncio.server import serve as serve_websockets
+
+    async def echo(websocket: ServerConnection) -> None:
+        async for message in websocket:
+            data = json.loads(message)
+            if data["kind"] == "AudioData":
+                pcm = base64.b64decode(data["audioData"]["data"])
+                reply = {"kind": "AudioData", "audioData": {"data": base64.b64encode(pcm).decode()}}
+                await websocket.send(json.dumps(reply))
+
+    async with serve_websockets(echo, HOST, 0) as server:
+        await _stay(next(iter(server.sockets)).getsockname()[1])
+
+
+async def _stay(port: int) -> None:
+    print(msgspec.json.encode(Where(os.getpid(), port)).decode(), flush=True)
+    await asyncio.Event().wait()
