@@ -29,8 +29,6 @@ PAGES = {
 INWARD = {
     "Exchange",
     "InProcess",
-    "over_events",
-    "over_socket",
 }  # public within Offhook, for nobody to use from outside
 _HEAD = "<!-- Written by tests/docs/make_reference.py from the docstrings: change those, then `make docs`. -->\n"
 

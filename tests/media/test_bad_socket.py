@@ -29,11 +29,13 @@ def noted(media: MemoryMedia) -> list[str]:
     return [tiding.detail for tiding in media.told(StreamOddity) if tiding.cause == "weather"]
 
 
-@pytest.mark.parametrize("drop_at", [1, 2, 100])
-def test_a_socket_is_lost_after_so_many_frames_and_the_next_one_is_not(drop_at: int) -> None:
+@pytest.mark.parametrize(("drop_at", "others"), [(1, 0), (2, 0), (100, 0), (50, 2)])
+def test_a_socket_is_lost_after_so_many_frames_and_the_next_one_is_not(drop_at: int, others: int) -> None:
     async def main() -> None:
         media = MemoryMedia()
-        app = await opened(media, Weather(drop_at=drop_at))
+        for number in range(others):  # With them there are several frames at once.
+            await media.party(f"other {number}")
+        app = await opened(media, Weather(drop_at=drop_at), unmixed=True)
         await asyncio.sleep(5)
         assert [code for _, code in app.closed] == [1006], "without a close frame"
         assert len(app.opened) == 2
@@ -91,6 +93,9 @@ def test_a_socket_that_is_full_after_the_stall_is_not_taken_for_free() -> None:
         media = MemoryMedia()
         app = await opened(media, Weather(stall_at=10, stall_s=0.3))
         await asyncio.sleep(0.25)
+        app.resume()
+        await asyncio.sleep(0.02)
+        assert len(app.messages) == 10, "a socket that takes more is no app that reads"
         app.stall()
         await asyncio.sleep(0.5)
         assert len(app.messages) == 10

@@ -108,7 +108,7 @@ def test_the_tutorial_does_what_it_says(pytester: pytest.Pytester) -> None:
         path = pytester.path / f"{name[1]}.py"
         path.write_text(block, "utf-8")
     result = pytester.runpytest_subprocess(*PLUGIN, "--deselect", "test_live.py")
-    result.assert_outcomes(passed=7, failed=1)
+    result.assert_outcomes(passed=8, failed=1)
     shown = [line for block in blocks("text") for line in block.splitlines() if line]
     result.stdout.fnmatch_lines([line.replace("[", "[[]").replace("…", "*") for line in shown])
 
