@@ -573,6 +573,45 @@ def test_without_the_token_there_is_nothing(path: str) -> None:
 
 
 @pytest.mark.sockets
+def test_an_upgrade_that_fails_leaves_the_leg_to_whoever_comes_rightly_and_only_once() -> None:
+    async def main() -> None:
+        async with port() as server:
+            server.control.send(ExpectLeg("leg", "token", 16_000, "call"))
+            await asyncio.sleep(0)
+            async with server.session.get(server.url.replace("ws:", "http:") + PATH + "token") as refused:
+                assert refused.status == 400
+            assert server.tidings.empty()
+            socket = await server.session.ws_connect(server.url + PATH + "token")
+            assert await server.tidings.get() == LegAttached("leg")
+            with pytest.raises(aiohttp.WSServerHandshakeError):
+                await server.session.ws_connect(server.url + PATH + "token")
+            await socket.close()
+            assert await server.tidings.get() == LegGone("leg", "hung up")
+
+    asyncio.run(main())
+
+
+@pytest.mark.sockets
+def test_the_upgrade_of_firefox_is_taken() -> None:
+    async def main() -> None:
+        async with port() as server:
+            server.control.send(ExpectLeg("leg", "token", 16_000, "call"))
+            await asyncio.sleep(0)
+            host, _, number = server.url.removeprefix("ws://").partition(":")
+            reader, writer = await asyncio.open_connection(host, int(number))
+            writer.write(
+                f"GET {PATH}token HTTP/1.1\r\nHost: {host}\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
+                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+            )
+            assert (await reader.readline()).startswith(b"HTTP/1.1 101")
+            assert await server.tidings.get() == LegAttached("leg")
+            writer.close()
+            assert await server.tidings.get() == LegGone("leg", "hung up")
+
+    asyncio.run(main())
+
+
+@pytest.mark.sockets
 def test_the_reason_arrives_although_the_client_is_still_sending() -> None:
     async def main() -> None:
         async with port() as server:

@@ -117,8 +117,9 @@ def test_the_longest_packet_that_is_read_is_borne() -> None:
     assert there.unprotect(packet(1, random.Random(1).randbytes(1488))) is None
 
 
-def test_libsrtp_is_loaded_only_for_a_leg_with_keys() -> None:
-    code = "import sys, offhook.legs.rtp_legs; sys.exit('pylibsrtp' in sys.modules)"
+@pytest.mark.parametrize("module", ["offhook.legs.rtp_legs", "offhook.cli.verbs", "offhook.server.app"])
+def test_libsrtp_is_loaded_only_for_a_leg_with_keys(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('pylibsrtp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
 
 

@@ -30,7 +30,7 @@ ROWS = {
     "rtp16": Row("telephones at 16 kHz", partial(topology.run, Topology(16_000, rtp=True)), Plan(200, 6, 3), True),
     "rtp24": Row("telephones at 24 kHz", partial(topology.run, Topology(24_000, rtp=True)), Plan(200, 6, 3), True),
     "secure24": Row(
-        "the same with SRTP and wss", partial(topology.run, Topology(24_000, True, True)), Plan(200, 6, 3), True
+        "the same with SRTP and wss", partial(topology.run, Topology(24_000, True, True)), Plan(100, 6, 3), True
     ),
     "rtt": Row("there and back by telephone", rtt.run, Plan(100, 6, 3)),
     "bot": Row("an app on offhook.bot against the quickstart's", bots.run, Plan(100, 6, 3)),

@@ -22,12 +22,12 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from types import ModuleType
 
 import msgspec
 
 from offhook.audio.g711 import OCTETS_PER_FRAME
 from offhook.bench.frames import HOST
-from offhook.legs.srtp import Srtp, new_key
 from offhook.legs.udp import ANCILLARY, PACKET, age, open_udp
 from offhook.media.clock import TICK_S, Lateness
 from offhook.media.link import SrtpKeys
@@ -82,7 +82,7 @@ def number_of(payload: bytes) -> int:
 class _Telephone:
     def __init__(self, keys: SrtpKeys | None) -> None:
         self.socket = open_udp(HOST, 0)
-        self._srtp = None if keys is None else Srtp(keys.send, keys.receive)
+        self._srtp = None if keys is None else _srtp().Srtp(keys.send, keys.receive)
         self._called = False
         self._frame = random.randrange(len(FRAMES))
         self._sequence, self._ssrc = random.getrandbits(16), random.getrandbits(32)
@@ -186,10 +186,17 @@ class Telephones:
         return msgspec.json.decode(await _line(self._process, ANSWER_S), type=Heard)
 
 
+def _srtp() -> ModuleType:
+    """Return the module, which needs libsrtp: only when there are keys."""
+    from offhook.legs import srtp
+
+    return srtp
+
+
 @asynccontextmanager
 async def telephones(legs: int, secure: bool = False) -> AsyncIterator[Telephones]:
     """So many telephones, until the context ends; `secure`: with SRTP. Raise TimeoutError when they do not start."""
-    theirs = [SrtpKeys(new_key(), new_key()) for _ in range(legs)] if secure else None
+    theirs = [SrtpKeys(_srtp().new_key(), _srtp().new_key()) for _ in range(legs)] if secure else None
     ours = None if theirs is None else [SrtpKeys(keys.receive, keys.send) for keys in theirs]
     command = [sys.executable, "-m", "offhook.bench", "rtp_peer", msgspec.json.encode(Job(legs, theirs)).decode()]
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, start_new_session=True)

@@ -57,6 +57,9 @@ def payload_of(packet: bytes) -> bytes:
     return packet[begin:end] if flags >> 6 == 2 and begin < end else b""
 
 
+LAST_PORT = 65_535  # There is none after it for RTCP.
+
+
 class RtpLeg:
     """One telephone: Source and Sink of a row, and what RTCP tells about it.
 
@@ -273,11 +276,13 @@ class RtpLeg:
         if self.row is not None:
             self._worker.plane.remove(self.row)
             self.row = None
-        if self._latched is not None:
-            self._transmit_rtcp(rtcp.goodbye(self._ssrc))
-        self._socket.close()
-        if self._rtcp_socket is not None:
-            self._rtcp_socket.close()
+        try:
+            if self._latched is not None:
+                self._transmit_rtcp(rtcp.goodbye(self._ssrc))
+        finally:
+            self._socket.close()
+            if self._rtcp_socket is not None:
+                self._rtcp_socket.close()
 
     # ------------------------------------------------------------------------------------------ RTCP
 
@@ -326,7 +331,8 @@ class RtpLeg:
                 self._socket.send(packet)
             else:
                 host, port, *rest = self._latched
-                self._rtcp_socket.sendto(packet, (host, port + 1, *rest))
+                if port < LAST_PORT:
+                    self._rtcp_socket.sendto(packet, (host, port + 1, *rest))
         except OSError:
             self.unsent += 1
 

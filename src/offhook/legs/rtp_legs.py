@@ -160,9 +160,9 @@ class RtpLegs:
             self._end(leg)
             self._worker.tell(LegGone(leg.id, f"no RTP came for {self._timeout_s:g} s"))
             return
+        self._review_later(leg)
         leg.report()
         leg.watch()
-        self._review_later(leg)
 
     def _settle(self, leg: RtpLeg, arrivals: Sequence[float]) -> None:
         """Have the leg's call ticked right after its packets arrive; of several legs the first one decides."""

@@ -319,8 +319,13 @@ class SimulatedLegs:
 
     def _accept(self, request: picows.WSUpgradeRequest) -> picows.WSListener | None:
         path = request.path.decode("ascii", "replace")
-        leg = self._claim(path.removeprefix(PATH)) if path.startswith(PATH) else None
-        return None if leg is None else _PartySocket(leg, self)
+        leg, _ = self._expected.get(path.removeprefix(PATH) if path.startswith(PATH) else "", (None, None))
+        if leg is None:
+            return None
+        # The library takes "upgrade" alone; Firefox says "keep-alive, Upgrade" (RFC 6455 4.2.1 asks for a list).
+        if "upgrade" in (option.strip().lower() for option in request.headers.get("connection", "").split(",")):
+            request.headers["connection"] = "upgrade"
+        return _PartySocket(leg, self)
 
 
 class _PartySocket(picows.WSListener):
@@ -330,14 +335,21 @@ class _PartySocket(picows.WSListener):
         self._leg = leg
         self._legs = legs
         self._in_text = False  # the message under way is a text
+        self._is_legs = False  # the leg's own socket: the first that came with its token
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         self._transport = transport
         transport.underlying_transport.set_write_buffer_limits(high=1 << 18)
-        self._legs.on_open(self)
-        self._leg.attach(self)
+        # Only now: an upgrade that fails after `_accept` must leave the leg to whoever comes rightly, or to its timer.
+        self._is_legs = self._legs.attach(self._leg.token, self) is not None
+        if self._is_legs:
+            self._legs.on_open(self)
+        else:
+            transport.disconnect()
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        if not self._is_legs:
+            return
         match frame.msg_type:
             case picows.WSMsgType.BINARY:
                 self._in_text = False
@@ -353,8 +365,9 @@ class _PartySocket(picows.WSListener):
                 transport.disconnect()
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
-        self._leg.on_closed()
-        self._legs.on_closed(self, self._leg)
+        if self._is_legs:
+            self._leg.on_closed()
+            self._legs.on_closed(self, self._leg)
 
     def pause_writing(self) -> None:
         self._leg.writable = False

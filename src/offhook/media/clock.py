@@ -73,15 +73,19 @@ class Clock:
         return next((n for n in range(step, step + self._slots) if self._busy(n % self._slots)), None)
 
     def _plan(self, step: int | None) -> None:
-        self.stop()
-        if step is not None:
-            self._step = step
-            self._timer = self._call_at(self._due(), self._run)
+        if step is None:
+            self.stop()
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._step = step
+        self._timer = self._call_at(self._due(), self._run)
 
     def _due(self) -> float:
         return self._step * TICK_S / self._slots
 
     def _run(self) -> None:
+        self._timer = None  # It has fired.
         due = self._due()
         late = self._loop.time() - due
         if late > CATCH_UP * TICK_S:

@@ -22,7 +22,7 @@ from offhook.media.websocket import SocketListener, WebSocket
 
 OPEN_TIMEOUT_S = 10.0  # one try: name, TCP, TLS and upgrade together
 HEAD_LIMIT = 16 << 10  # bytes of the answer to the upgrade
-OPENING_POLL_S = 0.002  # how often a socket that opens is looked at
+OPENING_POLL_S = (0.002, 0.05)  # how often a socket that opens is looked at: at first, and less and less often at last
 
 # What waits for a slow app shall wait in our queue, where the oldest is dropped: the kernel (which doubles SO_SNDBUF)
 # would keep most of a minute. What the app's own kernel takes in, a second or so, is not ours to bound.
@@ -114,12 +114,14 @@ class Dialer:
 
 async def _done(attempt: Callable[[], _T]) -> _T:
     """Return what `attempt` returns, once it does not have to wait any more."""
+    pause, longest = OPENING_POLL_S
     while True:
         try:
             return attempt()
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             # Watching the descriptor would be exact, but not every event loop can, and a call opens only once.
-            await asyncio.sleep(OPENING_POLL_S)
+            await asyncio.sleep(pause)
+            pause = min(1.5 * pause, longest)
 
 
 async def _upgrade(connection: socket.socket, where: WSParsedURL, headers: Mapping[str, str]) -> bytes:

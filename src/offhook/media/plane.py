@@ -251,18 +251,22 @@ class Mix:
     def _outlets(self, calls: Sequence[Sequence[Row]]) -> list[Outlet]:
         by_kind: dict[tuple[object, ...], list[Feed]] = {}
         line_of = {id(row): line for line, row in enumerate(self.rows)}
+        heard_by = self.hearing.heard_by.tolist()
         for call in calls:
             for row in call:
+                kind = (row.rate, row.stream, row.codec)
+                if not row.unmixed:
+                    by_kind.setdefault(kind, []).append(Feed(row, None, heard_by[line_of[id(row)]]))
+                    continue
                 for feed in self._feeds(row, [other for other in call if other is not row], line_of):
+                    assert feed.speaker is not None
                     # Messages of one outlet are of one length: they stand in one matrix.
-                    name = streaming.AudioEnvelope(feed.speaker.party) if row.stream and feed.speaker else None
-                    kind = (row.rate, row.stream, row.codec, name and len(name.middle))
-                    by_kind.setdefault(kind, []).append(feed)
+                    length = len(streaming.AudioEnvelope(feed.speaker.party).middle)
+                    by_kind.setdefault((*kind, length), []).append(feed)
         return [Outlet(feeds, self.rate) for feeds in by_kind.values()]
 
     def _feeds(self, row: Row, others: Sequence[Row], line_of: dict[int, int]) -> list[Feed]:
-        if not row.unmixed:
-            return [Feed(row, None, int(self.hearing.heard_by[line_of[id(row)]]))]
+        """Return those of an unmixed row: one for each of the others."""
         dominant = None
         if len(others) > SPEAKERS:
             dominant = Dominant([id(other) for other in others], [line_of[id(other)] for other in others])
@@ -333,7 +337,7 @@ class Plane:
         if not rows:
             del slot.calls[row.call], self._slot_of[row.call]
         if not slot.rows:  # It is not ticked any more, so nothing would let go of what was there.
-            slot.mixes = []
+            slot.mixes, slot.moved_in = [], []
 
     def move(self, call: str, to: int) -> None:
         """Let `call` be ticked in slot `to` (0 to `SLOTS` - 1) from now on; what its filters remember goes with it."""
@@ -345,7 +349,9 @@ class Plane:
         rows = after.calls[call] = before.calls.pop(call)
         before.rows -= len(rows)
         after.rows += len(rows)
-        after.moved_in += before.mixes
+        after.moved_in += before.mixes + before.moved_in
+        if not before.rows:
+            before.mixes, before.moved_in = [], []
         self._slot_of[call] = after
 
     def busy(self) -> bool:

@@ -132,7 +132,7 @@ class MediaStream:
         self._odd("too large", f"a message of at least {size} bytes; at most 1 MiB is read")
 
     def on_writable(self, writable: bool) -> None:
-        self._writable = writable
+        self._writable = writable and self._socket is not None
         while self._writable and self._queue and self._socket is not None:
             self._socket.send(self._queue.popleft())
             self.sent += 1
@@ -158,12 +158,12 @@ class MediaStream:
         """Leave the plane; send the app what is queued and close the socket with 1000 (`gone` waits for that)."""
         if self._task is not None:
             self._task.cancel()
-        if self._socket is not None:
-            while self._queue:
-                self._socket.send(self._queue.popleft())
-                self.sent += 1
-            self._socket.close(1000)
         self._writable = False
+        if (socket := self._socket) is not None:
+            while self._queue:
+                socket.send(self._queue.popleft())  # It may be lost in this, and then does nothing.
+                self.sent += 1
+            socket.close(1000)
         self._end()
 
     async def gone(self) -> None:

@@ -20,7 +20,8 @@ from offhook.wire.websocket import BINARY, CLOSE, CONTINUATION, KEY, PING, PONG,
 
 MESSAGE_LIMIT = 1 << 20  # bytes of one message from the app; a larger one is dropped and counted
 READ = 64 << 10  # bytes of one read …
-READS = 16  # … of which a poll makes so many at most: a flood must not hold the tick
+READS = 16  # … of which a poll makes so many at most …
+FRAMES = 200  # … and takes so many frames out of them at most: a flood must not hold the tick
 PING_S = 15.0  # nothing came for so long: a ping; nothing for as long again: the socket is lost
 CLOSE_TIMEOUT_S = 2.0  # for the app to answer our close frame; then the socket is cut
 CLOSE_POLL_S = 0.02
@@ -66,6 +67,7 @@ class WebSocket:
         self._listener = listener
         self._early = received  # until the first poll
         self._unread = bytearray()  # the beginning of a frame that is not whole yet
+        self._waits = False  # there are whole frames in it
         self._skip = 0  # bytes of a message that is too large, still to come
         self._parts = bytearray()  # of a fragmented message; at most MESSAGE_LIMIT
         self._size = 0  # of it, what was dropped included
@@ -127,11 +129,11 @@ class WebSocket:
     def poll(self, now: float) -> None:
         """Read what has come and hand it over; send what could not be sent before. `now`: loop time."""
         try:
-            if self._early or self._unsent:
+            if self._early or self._unsent or self._waits:
                 self._catch_up()
             for _ in range(READS):
-                if not self._open:
-                    return
+                if not self._open or self._waits:
+                    break
                 size = self._receive(_read_into)
                 if not size:
                     self._lose("the connection was lost")
@@ -154,7 +156,7 @@ class WebSocket:
             self._nothing_came(now)
 
     def _catch_up(self) -> None:
-        if self._early:
+        if self._early or self._waits:
             early, self._early = self._early, b""
             self._take(early)
         if self._unsent:
@@ -169,8 +171,10 @@ class WebSocket:
 
     def _take(self, data: bytes | memoryview) -> None:
         self._unread += data
-        while self._open and self._take_frame():
-            pass
+        for _ in range(FRAMES):
+            self._waits = self._open and self._take_frame()
+            if not self._waits:
+                break
         self._between = not (self._unread or self._skip or self._fragmented or self._closing)
 
     def _take_frame(self) -> bool:
@@ -257,9 +261,10 @@ class WebSocket:
         if not self._open:
             return
         self._open = self._clear = False
-        with suppress(OSError):  # So that the other side reads the end, and no reset, whatever we have not read.
+        with suppress(OSError):  # It says that it would have to wait for the other side, which we do not.
             if isinstance(self._connection, ssl.SSLSocket):
                 self._connection.unwrap()
+        with suppress(OSError):  # So that the other side reads the end rather than a reset.
             self._connection.shutdown(socket.SHUT_WR)
         self._connection.close()
         if self._closing is None:

@@ -61,11 +61,11 @@ class MediaWorker:
 
     def pressed(self, call: str, leg: str, tones: str) -> None:
         """A party of `call` pressed digits: every stream of the call that wants them hears of it, and control."""
+        self.tell(DigitsPressed(leg, tones))
         for stream in self._streams.values():
             if stream.order.call == call:
                 for tone in tones:
                     stream.send_digit(tone)
-        self.tell(DigitsPressed(leg, tones))
 
     async def close(self) -> None:
         """Stop the clock, close every stream and wait for the sockets to be gone: 2 s at most."""

@@ -141,8 +141,11 @@ class Server(Listening):
     async def _keep_connected(self, worker: Worker, path: str) -> None:
         while True:
             # The supervisor holds the worker's socket: while the worker is not there, the connection waits for it.
-            link = await socket_link.connect(path, Tiding, partial(self.control.connect, worker))
-            await link.gone.wait()
+            try:
+                link = await socket_link.connect(path, Tiding, partial(self.control.connect, worker))
+                await link.gone.wait()
+            except OSError as error:  # no descriptor left, say: it may be better soon
+                log.error("media worker %d cannot be reached: %s", worker.number, error)
             await asyncio.sleep(RECONNECT_S)
 
     async def _wait_for_workers(self) -> None:

@@ -213,7 +213,10 @@ class Deliverer:
                 self.failed += 1
             self._report(name, event.url, event.kind, outcome)
             if event.settled is not None:
-                event.settled()
+                try:
+                    event.settled()
+                except Exception:  # The connection's next events are to go out nevertheless.
+                    log.exception("what follows a delivered event failed")
         del self._lanes[name]
 
     def _report(self, lane: str, url: str, kind: str, outcome: _Outcome) -> None:

@@ -96,11 +96,13 @@ def say_ready() -> None:
 
 
 async def first_of(*waits: Coroutine[Any, Any, Any]) -> None:
-    """Wait for the first of them, and cancel the others."""
+    """Wait for the first of them, and cancel the others; raise what it raised."""
     tasks = [asyncio.create_task(wait) for wait in waits]
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
+    ended, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in others:
         task.cancel()
+    for task in ended:
+        task.result()
 
 
 async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[Told]:

@@ -54,21 +54,24 @@ class AudioMessages:
     """
 
     def __init__(self, parties: Sequence[str | None], size: int) -> None:
-        envelopes = [streaming.AudioEnvelope(party) for party in parties]
+        envelope_of = {party: streaming.AudioEnvelope(party) for party in parties}
+        some = envelope_of[parties[0]]
         # base64 turns 3 bytes into 4 characters: rows padded to a multiple of 3 are encoded in one call.
         self._padding = -size % 3
         text = 4 * (size + self._padding) // 3
-        stamp_at = len(envelopes[0].head)
+        stamp_at = len(some.head)
         middle_at = stamp_at + streaming.TIMESTAMP
-        text_at = middle_at + len(envelopes[0].middle)
+        text_at = middle_at + len(some.middle)
         tail_at = text_at + text
         sizes = [tail_at + len(tail) for tail in streaming.TAIL]
         width = max(sizes)
 
         lines = np.zeros((len(parties), -(-width // KEY) * KEY), np.uint8)
-        for line, envelope in zip(lines, envelopes, strict=True):
-            line[:stamp_at] = _octets(envelope.head)
-            line[middle_at:text_at] = _octets(envelope.middle)
+        lines[:, :stamp_at] = _octets(some.head)
+        lines[:, middle_at:text_at] = _octets(some.middle)
+        if len(envelope_of) > 1:
+            for line, party in zip(lines, parties, strict=True):
+                line[middle_at:text_at] = _octets(envelope_of[party].middle)
         self._stamps = lines[:, stamp_at:middle_at]
         self._texts = lines[:, text_at:tail_at]
         self._tail = lines[:, tail_at:width]
