@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
+import weakref
 
 import pytest
 
 from offhook import bot
 from offhook.media.dial import Dialer
 from offhook.media.egress import AddressPolicy
-from offhook.media.link import CloseStream, OpenStream, StreamEnded, StreamUp, Tiding, memory_pair
+from offhook.media.link import CloseStream, EndLeg, OpenStream, StreamEnded, StreamUp, Tiding, memory_pair
 from offhook.media.plane import Row
 from offhook.media.worker import MediaWorker
+from offhook.testing.clock import run
+from offhook.testing.memory import MemoryMedia
 
 FRAMES = 50  # a second
 
@@ -101,3 +105,29 @@ def test_a_worker_that_closes_waits_for_its_sockets() -> None:
         assert tidings.empty()
 
     asyncio.run(main())
+
+
+def test_nothing_of_a_call_that_is_over_waits_for_the_garbage_collector() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        await media.party("stays", call="other")
+        caller = await media.party("caller")
+        await media.app("app")
+        await asyncio.sleep(0.2)
+        left: list[weakref.ref[object]] = [
+            weakref.ref(media.worker._streams["app"]),
+            weakref.ref(media.legs._legs["caller"]),
+        ]
+        await media.order(CloseStream("app"))
+        await media.order(EndLeg("caller", "over"))
+        media.apps.clear()
+        caller._leg = None
+        await asyncio.sleep(0.1)
+        assert [thing() for thing in left] == [None, None]
+        await media.worker.close()
+
+    gc.disable()
+    try:
+        run(main())
+    finally:
+        gc.enable()

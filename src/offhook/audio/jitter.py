@@ -217,7 +217,8 @@ class JitterBuffer:
         while end - queue[surplus][0] > CAPACITY or len(queue) - surplus > PACKETS:
             surplus += 1
         if surplus:
-            self._conceal_from(b"")
+            if self._made is None or self._used:  # Else it was just made: a backlog of many packets costs it once.
+                self._conceal_from(b"")
             self._held += self._drop(surplus)
 
     def _drop(self, count: int) -> int:

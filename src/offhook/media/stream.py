@@ -168,8 +168,9 @@ class MediaStream:
 
     async def gone(self) -> None:
         """Wait for the socket that `close` closed."""
-        if self._socket is not None:
-            await self._socket.wait_closed()
+        if (socket := self._socket) is not None:
+            await socket.wait_closed()
+            self._socket = None
 
     async def _run(self) -> None:
         tries, since = deque(OPENING_TRIES), self._loop.time()
@@ -238,6 +239,10 @@ class MediaStream:
         self._plane.remove(self.row)
         self.playout.flush()
         self._tell(StreamEnded(self.order.stream, self.stats()))
+        # Full collections are rare, so nothing that has ended may stand in a circle: the row has us as its source and
+        # sink, and a task that was cancelled has us in its traceback.
+        del self.row
+        self._task = None
 
     def stats(self) -> dict[str, int]:
         """Return what was counted: messages and frames unless the name says bytes."""
