@@ -1,8 +1,9 @@
 """One connection's audio WebSocket to its app: a row of the plane on one side, a socket on the other.
 
 It dials, sends AudioMetadata first on every connection, passes the plane's messages on, takes the app's audio into its
-`Playout`, and dials again when the socket is lost. Bounds: at most `QUEUE` messages (1 s) wait for a slow or lost
-socket, the oldest are dropped and counted; the socket itself holds less than half a second more (`dial.SEND_BUFFER`).
+`Playout`, and dials again when the socket is lost. Bounds: at most `QUEUE` messages (1 s of a mixed stream, 0.25 s of
+four participants unmixed) wait for a slow or lost socket, the oldest are dropped and counted; the socket itself holds
+less than half a second more (`dial.SEND_BUFFER`).
 """
 
 from __future__ import annotations

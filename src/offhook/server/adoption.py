@@ -104,8 +104,8 @@ _decoder: msgspec.msgpack.Decoder[Copy] = msgspec.msgpack.Decoder(Copy)
 class Step:
     """What one message leads to for one worker, gathered until `take`; and which tidings of the link are done with.
 
-    As long as the other end has not said that it keeps anything (a worker within this process never does), orders are
-    sent one by one and nothing else is.
+    As long as the other end has not said that it keeps anything, which it does when the link is up, orders are sent one
+    by one and nothing else is.
     """
 
     def __init__(self) -> None:

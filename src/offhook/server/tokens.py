@@ -50,7 +50,7 @@ class TokenSigner:
         return self._callback
 
     def socket(self, now: float) -> str:
-        """A token of 24 hours, for one WebSocket upgrade; a new one for each connection."""
+        """A token of 24 hours, for one opened stream; its socket is dialled again with the same one."""
         return self._sign(now, SOCKET_LIFE_S)
 
     def openid_configuration(self, base_url: str) -> dict[str, Any]:
