@@ -25,6 +25,7 @@ from offhook.media.link import (
     LegJoined,
     LinkEnd,
     PhoneAnswered,
+    PhoneWaits,
     RingPhone,
     Tiding,
     memory_pair,
@@ -44,6 +45,7 @@ async def phone(media: MemoryMedia, name: str = "phone") -> MemoryParty:
     party = MemoryParty()
     await media.order(ExpectLeg(name, name, 16_000))
     assert party.open(media.legs, name)
+    await media.order(PhoneWaits(name))
     return party
 
 
@@ -197,11 +199,9 @@ def test_a_phone_waits_rings_answers_and_waits_again() -> None:
         await asyncio.sleep(0.5)
         assert not any(app.heard())
         await media.order(EndLeg("phone", "the app hung up"))
-        assert party.told[2:] == [
-            Told("connected", rate=16_000),
-            Told("ended", reason="the app hung up"),
-            Told("waiting"),
-        ]
+        assert party.told[2:] == [Told("connected", rate=16_000), Told("ended", reason="the app hung up")]
+        await media.order(PhoneWaits("phone"))  # now control knows, and a call for it rings here
+        assert party.told[-1] == Told("waiting")
         assert not party.closed
         await media.order(RingPhone("phone", "call 2", "4:+15550100", "4:+15550199"))
         assert kinds(party)[-1] == "ringing"
@@ -217,7 +217,7 @@ def test_a_phone_declines_and_stays(reason: str) -> None:
         party.tell("decline", reason=reason)
         await asyncio.sleep(0)
         assert media.told(LegGone) == [LegGone("phone", reason, left="call")]
-        assert party.told[-2:] == [Told("ended", reason=reason), Told("waiting")]
+        assert party.told[-1] == Told("ended", reason=reason)
 
     run(main())
 
@@ -235,7 +235,7 @@ def test_a_phone_that_hangs_up_stays_and_starts_the_next_call_afresh() -> None:
         await asyncio.sleep(0)
         assert media.told(LegGone) == [LegGone("phone", "hung up", left="call")]
         await media.order(EndLeg("phone", "hung up"))  # control has not heard yet
-        assert kinds(party)[-2:] == ["ended", "waiting"]
+        assert kinds(party)[-1] == "ended"
         assert kinds(party).count("ended") == 1
 
         app = await media.app("app", call="call 2")

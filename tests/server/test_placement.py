@@ -170,7 +170,7 @@ def test_a_phone_at_another_worker_comes_to_the_call() -> None:
         url = other.told[-1].url
         assert url.startswith("ws://worker0/legs/")
         await exchange.open(other, url)
-        assert states(other) == ["waiting", "moved", "waiting", "ringing"]
+        assert states(other) == ["waiting", "moved", "ringing"]
         assert other.told[-1].caller == "4:+15550199"
         assert other.told[-1].to == OTHER
         other.tell("answer")

@@ -32,6 +32,7 @@ from offhook.media.link import (
     MoveLeg,
     Order,
     PhoneAnswered,
+    PhoneWaits,
     RingPhone,
 )
 from offhook.media.plane import Row
@@ -124,7 +125,8 @@ class SimulatedLeg:
     def attach(self, socket: PartySocket) -> None:
         """The client's socket is open."""
         self._socket = socket
-        self.tell(Told("waiting" if self.is_phone else "ringing"))
+        if not self.is_phone:  # A phone waits once control knows of it.
+            self.tell(Told("ringing"))
         self._worker.tell(LegAttached(self.id))
 
     def on_audio(self, data: memoryview) -> None:
@@ -173,6 +175,10 @@ class SimulatedLeg:
 
     # ------------------------------------------------------------------------------------------ orders
 
+    def wait(self) -> None:
+        """This phone is in no call, and control knows it."""
+        self.tell(Told("waiting"))
+
     def ring(self, call: str, caller: str, to: str) -> None:
         """A call for this phone: `caller` and `to` are raw ids."""
         self.call = call
@@ -193,12 +199,11 @@ class SimulatedLeg:
         self._worker.tell(LegJoined(self.id))
 
     def end(self, reason: str, stays: bool = True) -> None:
-        """The call is over for this party; a phone that `stays` then waits for the next one."""
+        """The call is over for this party; a phone that `stays` waits for the next one when control says so."""
         self._leave_mix()
         self.call = None
         self.tell(Told("ended", reason=reason))
         if self.is_phone and stays:
-            self.tell(Told("waiting"))
             return
         self._over = True
         if self._socket is not None:
@@ -243,6 +248,7 @@ class SimulatedLegs:
         return {
             ExpectLeg: self._expect,
             RingPhone: lambda order: self._with(order.leg, lambda leg: leg.ring(order.call, order.caller, order.to)),
+            PhoneWaits: lambda order: self._with(order.leg, lambda leg: leg.wait()),
             ConnectLeg: lambda order: self._with(order.leg, lambda leg: leg.connect(order.call, order.party)),
             EndLeg: self._end,
             MoveLeg: self._move,

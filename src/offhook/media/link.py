@@ -46,6 +46,12 @@ class RingPhone(Order, frozen=True):
     to: str
 
 
+class PhoneWaits(Order, frozen=True):
+    """Tell the phone's client that it waits: control knows now, and a call for it rings here."""
+
+    leg: str
+
+
 class ConnectLeg(Order, frozen=True):
     """Put the leg into the call's mix: from now on it is heard and hears. `party` is its raw id in unmixed streams."""
 
@@ -59,6 +65,13 @@ class EndLeg(Order, frozen=True):
 
     leg: str
     reason: str
+
+
+class ReseatLeg(Order, frozen=True):
+    """Move a connected leg into the mix of another call of this worker; what it was sent is not played there."""
+
+    leg: str
+    call: str
 
 
 class MoveLeg(Order, frozen=True):
@@ -100,10 +113,64 @@ class HoldLeg(Order, frozen=True):
 
 
 class SendDigits(Order, frozen=True):
-    """Send DTMF tones (0-9 * # A-D) to the telephone; dropped when it takes no telephone events."""
+    """Send DTMF tones (0-9 * # A-D) to the party; answered by `DigitsSent` with the same `operation`."""
 
     leg: str
     tones: str
+    operation: str = ""
+
+
+class RouteParty(Order, frozen=True):
+    """What a party of a call (a raw id: its leg, or an app and its streams) is kept from; the last one rules.
+
+    Nobody hears who is `muted`. Who is `on_hold` is heard by nobody, and hears only what is played to him alone.
+    """
+
+    call: str
+    party: str
+    muted: bool = False
+    on_hold: bool = False
+
+
+class StartPlay(Order, frozen=True):
+    """Play `clips` (paths of WAV files, 16-bit mono PCM at 8, 16 or 24 kHz) one after the other into the call.
+
+    They are heard by the parties `to` (raw ids; nobody named: by every leg that is not on hold) and by no stream of the
+    app `by`, whose prompt it is; other apps hear what is played to everybody. `loop`: again and again, until `StopPlay`
+    comes. Answered by `PlayBegan` and `PlayEnded`.
+    """
+
+    play: str
+    call: str
+    by: str
+    clips: tuple[str, ...]
+    to: tuple[str, ...] = ()
+    loop: bool = False
+
+
+class StopPlay(Order, frozen=True):
+    """Fall silent with the next tick, and say no more of it. One that has ended is ignored."""
+
+    play: str
+
+
+class Listen(Order, frozen=True):
+    """Listen to what a party of the call says: answered by `SpeechBegan` and `SpeechEnded`, once each.
+
+    `end_silence_ms` of quiet end what is said, and so do `max_s` seconds of it.
+    """
+
+    ear: str
+    call: str
+    party: str
+    end_silence_ms: int = 800
+    max_s: int = 30
+
+
+class StopListening(Order, frozen=True):
+    """Listen no more, and say no more of it. One that has ended is ignored."""
+
+    ear: str
 
 
 class OpenStream(Order, frozen=True):
@@ -142,12 +209,19 @@ class Quit(Order, frozen=True):
 Act = (
     ExpectLeg
     | RingPhone
+    | PhoneWaits
     | ConnectLeg
     | EndLeg
+    | ReseatLeg
     | MoveLeg
     | OpenRtp
     | HoldLeg
     | SendDigits
+    | RouteParty
+    | StartPlay
+    | StopPlay
+    | Listen
+    | StopListening
     | OpenStream
     | CloseStream
     | Quit
@@ -235,6 +309,46 @@ class RtpOpened(Tiding, frozen=True):
 class DigitsPressed(Tiding, frozen=True):
     leg: str
     tones: str
+
+
+class DigitsSent(Tiding, frozen=True):
+    """All tones of one `SendDigits` have been played to the party; `failure`: why not, "" if they have."""
+
+    leg: str
+    operation: str
+    failure: str = ""
+
+
+class PlayBegan(Tiding, frozen=True):
+    """The first frame of the first clip is on its way to who shall hear it."""
+
+    play: str
+
+
+class PlayEnded(Tiding, frozen=True):
+    """The last frame of the last clip has been played; or the clip with index `failed` could not be, because of
+    `failure`."""
+
+    play: str
+    failed: int = -1
+    failure: str = ""
+
+
+class SpeechBegan(Tiding, frozen=True):
+    """The party has begun to speak."""
+
+    ear: str
+
+
+class SpeechEnded(Tiding, frozen=True):
+    """What the party said: PCM, 16 kHz, 16-bit, mono, 30 s at most (960,000 bytes), a little quiet around it.
+
+    `truth`: the words, when a simulated party's client has told them; "" otherwise. The ear listens no more.
+    """
+
+    ear: str
+    pcm: bytes
+    truth: str = ""
 
 
 class LineEnded(Tiding, frozen=True):

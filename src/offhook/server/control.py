@@ -305,9 +305,9 @@ class Control:
                     record.worker.send(link.ConnectLeg(leg, record.data.id, party))
                 case m.EndLeg(leg, cause):
                     self._by_leg.pop(leg, None)
-                    self._free_phone(leg)
                     self._note(record, "leg ended", cause=cause.value)
                     record.worker.send(link.EndLeg(leg, cause.value))
+                    self._free_phone(leg)
                 case m.OpenStream(connection, epoch, options):
                     self._open_stream(record, connection, epoch, options)
                 case m.CloseStream(connection):
@@ -582,6 +582,8 @@ class Control:
         phone.worker.step.put(phone.leg, phone.copy())
         if phone.call is not None:  # It came from another worker for this call.
             self._ring(phone, self.calls[phone.call])
+        else:
+            phone.worker.send(link.PhoneWaits(phone.leg))
 
     def _on_leg_gone(self, worker: Worker, leg: str, reason: str, left: str) -> None:
         if left and not self._is_in(leg, left):
@@ -600,6 +602,8 @@ class Control:
     def _free_phone(self, leg: str) -> None:
         if (phone := self.phones.get(leg)) is not None:
             phone.call = None
+            if phone.attached:  # Else it is on its way to another worker, and waits when it has come.
+                phone.worker.send(link.PhoneWaits(leg))
 
     # ------------------------------------------------------------------------------------------ what is told about it
 
