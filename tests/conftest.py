@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import pytest
+from hypothesis import HealthCheck, settings
 from starlette.applications import Starlette
 
 from offhook.media.egress import AddressPolicy
@@ -33,6 +34,10 @@ from offhook.testing.memory import MemoryApp, MemoryMedia, MemoryParty
 from offhook.wire import auth, events
 from offhook.wire.auth import Verifier
 from offhook.wire.ids import IdMint
+
+# No judgement by the clock: the machine may be busy with something else.
+settings.register_profile("offhook", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("offhook")
 
 T = TypeVar("T")
 
