@@ -31,6 +31,7 @@ from offhook.server.placement import Worker
 from offhook.server.webhooks import Webhooks
 from offhook.testing.clock import run
 from offhook.testing.memory import MemoryApp, MemoryMedia, MemoryParty
+from offhook.testing.tone_studio import ToneStudio
 from offhook.wire import auth, events
 from offhook.wire.auth import Verifier
 from offhook.wire.ids import IdMint
@@ -168,6 +169,7 @@ class MemoryServer:
         self.hung: set[str] = set()  # URLs of endpoints that take a request and never answer
         self.media = MemoryMedia(WALL)
         self.audio = self.media.apps[AUDIO] = MemoryApp()  # what answers at AUDIO
+        self.studio = ToneStudio()
         self._settings = (listening, private, max_calls, ring_timeout_s)
         self.start_control(self.media.control)
 
@@ -186,6 +188,7 @@ class MemoryServer:
             notifier=Webhooks(self.deliverer, self.endpoints, "/subscriptions/test", self.wall),
             socket_token=lambda: "socket-token",
             wall=self.wall,
+            studio=self.studio,
             ring_timeout_s=ring_timeout_s,
             max_calls=max_calls,
         )
@@ -210,10 +213,13 @@ class MemoryServer:
         """Leave nothing of the control process but what it has sent, and start another one."""
         self.alive = False
         self._end.close()
-        for timer in self.control._ring_timers.values():
+        operations = self.control.exchange.operations
+        for timer in [*self.control.registry.ring_timers.values(), *operations._timers.values()]:
             timer.cancel()
+        self.studio = ToneStudio()
         endpoints = self.endpoints._endpoints
-        tasks = [*self.deliverer._tasks, *self.endpoints._handshakes, *chain(*(each.pending for each in endpoints))]
+        tasks = [*self.deliverer._tasks, *self.endpoints._handshakes, *operations._tasks.values()]
+        tasks += chain(*(each.pending for each in endpoints))
         for task in tasks:
             task.cancel()
         self._loop.call_later(self.AWAY_S, self._restart)
@@ -373,14 +379,17 @@ class MemoryServer:
     def left_over(self) -> dict[str, Any]:
         """Everything that control and the media worker still hold of calls."""
         held: dict[str, Any] = {
-            f"control.{name}": getattr(self.control, name)
-            for name in ("calls", "_by_connection", "_by_leg", "_by_stream", "_offers", "_tokens", "_ring_timers")
+            f"control.{name}": getattr(self.control.registry, name)
+            for name in ("calls", "by_connection", "by_leg", "by_stream", "offers", "tokens", "ring_timers")
         }
-        held["control._follow_ups"] = self.control._follow_ups
+        held["control.exchange.follow_ups"] = self.control.exchange.follow_ups
+        for name in ("_records", "_tasks", "_clips", "_timers"):
+            held[f"control.exchange.operations.{name}"] = getattr(self.control.exchange.operations, name)
+        held["studio.kept"] = self.studio.kept
         worker = self.media.worker
         held["worker._streams"] = worker._streams
         if not self.hung:
-            held["kept"] = self.media.keeping._kept.keys() - self.control.phones.keys()
+            held["kept"] = self.media.keeping._kept.keys() - self.control.registry.phones.keys()
         held["the plane"] = [row for slot in worker.plane.slots for rows in slot.calls.values() for row in rows]
         return {name: value for name, value in held.items() if value}
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from offhook.audio.pcm import tone
 from offhook.audio.playout import SKIP_AMONG, Playout
 
 RATE = 24_000
@@ -154,7 +155,8 @@ def test_a_live_stream_is_back_in_time_a_second_after_a_stall(stall: float) -> N
         if now >= 10 + stall + 1:
             after = max(after, playout.queued_ms)
     assert after <= before + 20
-    assert playout.skipped_frames == round(stall * 50) - 2  # one was being played, one is left
+    assert playout.queued_ms == before  # The last frame went a little later.
+    assert playout.skipped_frames == round(stall * 50) - 1  # one was being played
 
 
 def test_silent_frames_are_skipped_first() -> None:
@@ -164,8 +166,118 @@ def test_silent_frames_are_skipped_first() -> None:
     for i in held[-15:]:
         arrivals[i] = (10.6, bytes(FRAME))
     heard = np.frombuffer(played(play(playout, arrivals, 21)), np.int16)
-    assert playout.skipped_frames == 28
-    assert np.count_nonzero(heard) == (1000 - 15 - (28 - 15)) * 480
+    assert playout.skipped_frames == 29
+    assert np.count_nonzero(heard) == (1000 - 15 - (29 - 15)) * 480
+
+
+def depths(playout: Playout, arrivals: list[tuple[float, bytes]], *at: float) -> list[float]:
+    """Milliseconds that wait after the ticks at these times, in the order of time."""
+    found, passed = [], 0.0
+    waiting = deque(arrivals)
+    for end in at:
+        for tick in range(round(passed * 50), round(end * 50) + 1):
+            now = tick * 0.020
+            while waiting and waiting[0][0] <= now:
+                moment, pcm = waiting.popleft()
+                playout.push(pcm, moment)
+            playout.pull(now)
+        passed = end + 0.020
+        found.append(playout.queued_ms)
+    return found
+
+
+@pytest.mark.parametrize("late_at", [0.1, 1.0, 5.0, 10.0])
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_what_a_late_frame_costs_does_not_stay(late_at: float, frames: int) -> None:
+    playout = Playout(RATE)
+    arrivals = live(20, stall_at=late_at - 0.005, stall=frames * 0.020)
+    before, after, late = depths(playout, arrivals, late_at - 0.020, late_at + 1.0, 14.5)
+    assert [before, after, late] == [0, 20 * frames, 0]
+    assert playout.skipped_frames == frames
+
+
+def test_a_silent_frame_goes_before_one_that_is_heard() -> None:
+    playout = Playout(RATE)
+    arrivals = [(at, bytes(FRAME) if at > 12.6 else pcm) for at, pcm in live(20, stall_at=9.995, stall=0.020)]
+    heard = played(play(playout, arrivals, 20.1)).rstrip(b"\0")
+    assert playout.skipped_frames == 1
+    assert heard == b"".join(pcm for _, pcm in arrivals).rstrip(b"\0")
+
+
+def test_a_frame_that_is_heard_fades_into_the_next() -> None:
+    playout = Playout(RATE)
+    samples = tone(275, RATE, 20, -6, np.pi / 2)  # five periods and a half in a frame: cut, it would leap at a peak
+    sent = samples.tobytes()
+    arrivals = [(at, sent[i * FRAME : (i + 1) * FRAME]) for i, (at, _) in enumerate(live(20, 9.995, 0.020))]
+    heard = np.frombuffer(played(play(playout, arrivals, 20.1)), np.int16)
+    assert playout.skipped_frames == 1
+    assert len(heard) == len(samples) - FRAME // 2
+    assert np.abs(np.diff(heard.astype(int))).max() <= np.abs(np.diff(samples.astype(int))).max() + 1
+
+
+@given(
+    phase=st.floats(0, 0.02),
+    jitter_ms=st.sampled_from([1, 5, 15, 30]),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=25)
+def test_jitter_never_costs_more_than_the_silence_it_has_put_in(phase: float, jitter_ms: int, seed: int) -> None:
+    playout = Playout(RATE)
+    delays = np.random.default_rng(seed).uniform(0, jitter_ms / 1000, 1500)
+    times = np.maximum.accumulate(np.arange(1500) * 0.020 + phase + delays)
+    arrivals = [(float(at), counted(1, index * 480)) for index, at in enumerate(times)]
+    pulled = play(playout, arrivals, 30)
+    first = next(tick for tick, frame in enumerate(pulled) if frame is not None)
+    silent = sum(frame is None for frame in pulled[first : 29 * 50])
+    assert playout.skipped_frames <= silent
+    assert silent <= 1 + 30 / 2 + jitter_ms / 10  # In 2 s it is waited for what was needed in the last 2 s.
+
+
+@pytest.mark.parametrize("lead", [0.04, 0.06])
+def test_a_lead_that_is_used_now_and_then_is_kept(lead: float) -> None:
+    """Every 7 s the app stops until what it has sent ahead is played almost, and no later."""
+    playout = Playout(RATE)
+    times = [max(0.0, n * 0.020 - lead) for n in range(1500)]
+    times = [at + lead - 0.01 if 0 < at % 7 < 0.020 else at for at in times]
+    arrivals = [(at, counted(1, n * 480)) for n, at in enumerate(np.maximum.accumulate(times).tolist())]
+    heard = played(play(playout, arrivals, 31))
+    assert playout.skipped_frames == playout.underruns - 1 == 0
+    assert heard == b"".join(pcm for _, pcm in arrivals)
+
+
+@pytest.mark.parametrize("pause", [0.0, 1.0])
+def test_a_lead_after_a_late_frame_is_no_lateness(pause: float) -> None:
+    """An app that relays at first, a frame of it late, and then speaks with a lead."""
+    playout = Playout(RATE)
+    relayed = live(12, stall_at=3.995, stall=0.020)
+    spoken = [(12.0 + pause + max(0.0, n * 0.020 - 0.04), counted(1, n * 480)) for n in range(500)]
+    play(playout, relayed + spoken, 23)
+    assert playout.skipped_frames == 1
+
+
+def test_a_surplus_that_is_needed_after_all_stays() -> None:
+    playout = Playout(RATE)
+    times = [at + 0.02 * (n % 250 == 249) for n, (at, _) in enumerate(live(120))]  # every 5 s
+    arrivals = [(at, counted(1, n * 480)) for n, at in enumerate(np.maximum.accumulate(times).tolist())]
+    pulled = play(playout, arrivals, 120)
+    assert sum(frame is None for frame in pulled) == 2
+    assert playout.skipped_frames == 1
+
+
+def test_a_surplus_that_is_needed_seldom_goes_each_time() -> None:
+    """Within 48 s at the most; and after a pause, within 3 s again."""
+    playout = Playout(RATE)
+    times = [at + 0.02 * (n % 2600 == 2599) + 3 * (n >= 18_300) for n, (at, _) in enumerate(live(430))]  # every 52 s
+    arrivals = [(at, counted(1, n * 480)) for n, at in enumerate(np.maximum.accumulate(times).tolist())]
+    assert depths(playout, arrivals, 359, 363, 420, 423) == [20, 0, 20, 0]
+    assert playout.skipped_frames == 7
+
+
+def test_a_surplus_that_was_needed_a_moment_ago_stays() -> None:
+    playout = Playout(RATE)
+    times = [at + 0.02 * (10.0 <= at < 10.02) + 0.04 * (11.9 <= at < 11.92) for at, _ in live(20)]
+    arrivals = [(at, counted(1, n * 480)) for n, at in enumerate(np.maximum.accumulate(times).tolist())]
+    assert depths(playout, arrivals, 11.5, 12.5, 14.5, 19) == [20, 40, 40, 0]
 
 
 def test_skipping_in_a_long_queue_keeps_the_rest_in_order() -> None:

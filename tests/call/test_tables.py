@@ -14,21 +14,30 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from offhook.call import messages as m
-from offhook.call import model
+from offhook.call import model, operations
+from offhook.call import operation_messages as o
+from offhook.call import people_messages as p
 from offhook.call.call import Call, Refused
+from offhook.call.lifecycle import present
 from offhook.call.model import (
+    Asker,
     CallData,
     Connection,
     ConnectionState,
     EndCause,
     IllegalTransition,
+    Leg,
     LegState,
     MediaStream,
+    Move,
+    Shown,
     StreamFailure,
     StreamOptions,
     StreamState,
     step,
 )
+from offhook.call.operations import Failure, OperationState, Problem, RecognizeOptions
+from offhook.call.prompts import Source
 
 # ------------------------------------------------------------------------------------------------ the three tables
 
@@ -52,10 +61,21 @@ STREAM = """
   opening     opening   active    -         inactive  inactive  inactive
   active      active    -         active    inactive  inactive  inactive
 """
+OPERATION = """
+               prepare    play     played  listen     recognise
+  queued       preparing  -        -       -          -
+  preparing    -          playing  -       listening  -
+  playing      -          -        played  listening  -
+  played       -          -        -       listening  -
+  listening    -          -        -       -          recognising
+  recognising  -          -        -       -          -
+  running      -          -        -       -          -
+"""
 TABLES: list[tuple[Any, type[Enum], type[Enum], str]] = [
     (model.LEG, model.LegState, model.LegInput, LEG),
     (model.CONNECTION, model.ConnectionState, model.ConnectionInput, CONNECTION),
     (model.STREAM, model.StreamState, model.StreamInput, STREAM),
+    (operations.OPERATION, operations.OperationState, operations.OperationInput, OPERATION),
 ]
 
 
@@ -88,11 +108,11 @@ AUDIO = StreamOptions("wss://app.example/audio", start=True)
 PHONES = ("4:+15550101", "4:+15550102")
 
 
-def connection(id: str, streaming: bool = True, created: bool = False) -> Connection:
+def connection(id: str, streaming: bool = True, created: bool = False, joined: bool = False) -> Connection:
     stream = MediaStream(f"s-{id}", AUDIO, StreamState.INACTIVE)
     if not streaming:
         stream = MediaStream(f"s-{id}", None, StreamState.DISABLED)
-    return Connection(id, f"8:acs:r_{id}", "https://app.example", "2025-06-15", stream, created=created)
+    return Connection(id, f"8:acs:r_{id}", "https://app.example", "2025-06-15", stream, created=created, joined=joined)
 
 
 Script = tuple[m.Message, ...]
@@ -118,6 +138,40 @@ def three() -> Script:
     return (*dialling(), *phone, m.Answer("j", connection("b")))
 
 
+SOURCE = Source("text", text="hello")
+LISTENING = RecognizeOptions(keys=True, speech=True, max_tones=2, stop_tones="#")
+
+
+def playing() -> Script:
+    return (*talking(), o.Play("a", "o", (SOURCE,)), o.Prepared("o", ("clip",)))
+
+
+def recognising() -> Script:
+    recognition = (o.Recognize("a", "o", "4:+15550100", LISTENING), o.Prepared("o", ()))
+    return (*talking(), *recognition, o.SpeechBegan("o"), o.SpeechEnded("o", b""))
+
+
+def everything() -> Script:
+    more = (o.Hold("a", "h", "4:+15550100"), o.WatchTones("a", "w", "4:+15550100"), o.Mute("a", ("4:+15550100",)))
+    return (*playing(), o.Recognize("a", "waits", "4:+15550100", LISTENING), *more)
+
+
+SHOWN, A, HERE = Shown("4:+15550142"), Asker("a", "context"), Move("there", Asker("a"))
+
+
+def adding() -> Script:
+    add = [p.AddParticipant(A, invitation, to, SHOWN, 30) for invitation, to in (("i", PHONES[0]), ("j", "8:acs:r_b"))]
+    return (*talking(), *add, m.PhoneRings("i", "phone"))
+
+
+def transferring() -> Script:
+    return (*three(), p.TransferParticipant(A, "new", "n", PHONES[1], PHONES[0]))
+
+
+def transferee_calls() -> Script:
+    return (p.PlaceTransfer("caller", "old", "i", PHONES[0]), m.PhoneRings("i", "phone"))
+
+
 SITUATIONS: dict[str, Callable[[], Script]] = {
     "nothing yet": lambda: (),
     "placed": lambda: PLACED,
@@ -134,6 +188,33 @@ SITUATIONS: dict[str, Callable[[], Script]] = {
     "talking, app rings": lambda: (*dialling(), m.LegAnswered("phone"), m.LegConnected("phone")),
     "three talk": three,
     "the first has left": lambda: (*three(), m.HangUp("a")),
+    "playing": playing,
+    "a prompt plays": lambda: (
+        *talking(),
+        o.Recognize("a", "o", "4:+15550100", LISTENING, (SOURCE,)),
+        o.Prepared("o", ("clip",)),
+    ),
+    "listening": lambda: recognising()[:-2],
+    "recognising": recognising,
+    "much goes on": everything,
+    "two are added": adding,
+    "one added has answered": lambda: (*adding(), m.LegAnswered("phone")),
+    "two were added": lambda: (
+        *adding(),
+        m.LegAnswered("phone"),
+        m.LegConnected("phone"),
+        m.Answer("j", connection("b")),
+    ),
+    "being transferred": transferring,
+    "a transferee calls": transferee_calls,
+    "a transferee's call is answered": lambda: (*transferee_calls(), m.LegAnswered("phone")),
+    "a transferee has come": lambda: (
+        *transferee_calls(),
+        m.LegAnswered("phone"),
+        p.LegArrived(Leg("caller", "4:+15550100", LegState.CONNECTED)),
+    ),
+    "an app waits for a call": lambda: (*RINGING, p.Join(connection("b", joined=True))),
+    "an app looks on": lambda: (*talking(), p.Join(connection("b", joined=True))),
     "over": lambda: (*talking(), m.HangUp("a")),
     "rejected": lambda: (*RINGING, m.Reject("i", EndCause.BUSY)),
 }
@@ -163,6 +244,51 @@ def messages() -> list[m.Message]:
         *(m.StreamOpened(id, epoch, again) for id in CONNECTIONS for epoch in EPOCHS for again in (False, True)),
         *(m.StreamFailed(id, epoch, cause, "") for id in CONNECTIONS for epoch in EPOCHS for cause in StreamFailure),
         *(m.StreamClosed(id, epoch) for id in CONNECTIONS for epoch in EPOCHS),
+        *operation_messages(),
+        *people_messages(),
+    ]
+
+
+def people_messages() -> list[m.Message]:
+    askers, parties = [Asker(id) for id in CONNECTIONS], ("4:+15550100", *PHONES, "8:acs:r_a", "8:acs:r_b", "none")
+    return [
+        *(p.AddParticipant(asker, "y", PHONES[1], SHOWN) for asker in askers),
+        *(p.CancelAdd(asker, invitation) for asker in askers for invitation in INVITATIONS),
+        *(p.RemoveParticipant(asker, party) for asker in askers for party in parties),
+        p.Join(connection("z", joined=True)),
+        *(p.TransferParticipant(asker, "x", "y", PHONES[1], party) for asker in askers for party in (None, *parties)),
+        p.PlaceTransfer("another", "old", "y", PHONES[1]),
+        *(p.MoveHere(asker, parties, "there", "other") for asker in askers),
+        *(p.TransferAnswered(call) for call in ("new", "none")),
+        *(p.TransferEnded(call, EndCause.BUSY) for call in ("new", "none")),
+        p.Abandoned(),
+        *(p.Wanted((party,), "other", HERE) for party in parties),
+        *(p.NotMoved("somebody", HERE, problem) for problem in p.MoveProblem),
+        *(p.LegArrived(Leg("another", PHONES[1], LegState.CONNECTED), move) for move in (None, HERE)),
+    ]
+
+
+def operation_messages() -> list[m.Message]:
+    failure = Failure(Problem.FORMAT, index=0)
+    ids, parties = ("o", "h", "w", "waits", "none"), ("4:+15550100", "none")
+    return [
+        *(o.Play(id, "n", (SOURCE,), interrupt=interrupt) for id in CONNECTIONS for interrupt in (False, True)),
+        *(o.Recognize(id, "n", party, LISTENING) for id in CONNECTIONS for party in parties),
+        *(o.CancelMedia(id) for id in CONNECTIONS),
+        *(o.Mute(id, (party,)) for id in CONNECTIONS for party in parties),
+        *(kind(id, "n", party) for kind in (o.WatchTones, o.Hold) for id in CONNECTIONS for party in parties),
+        *(kind(id, party) for kind in (o.UnwatchTones, o.Unhold) for id in CONNECTIONS for party in parties),
+        *(o.SendTones(id, "n", party, "1") for id in CONNECTIONS for party in parties),
+        *(o.Prepared(id, clips, None if clips else failure) for id in ids for clips in ((), ("clip",))),
+        *(o.Prepared(id, ()) for id in ids),
+        *(kind(id) for kind in (o.PlayBegan, o.SpeechBegan) for id in ids),
+        *(o.PlayEnded(id, problem) for id in ids for problem in (None, failure)),
+        *(o.SpeechEnded(id, b"pcm", truth) for id in ids for truth in ("", "yes")),
+        *(o.Recognised(id, "yes", 0.5) for id in ids),
+        *(o.RecognitionFailed(id, failure) for id in ids),
+        *(o.TonesPressed(leg, tones) for leg in LEGS for tones in ("1", "1#", "12")),
+        *(o.TonesSent(id, problem) for id in ids for problem in ("", "no")),
+        *(o.TimedOut(id, timer) for id in ids for timer in ("initial silence", "inter-tone")),
     ]
 
 
@@ -212,6 +338,9 @@ class Watch:
         self.open_streams: set[str] = set()
         self.epochs: dict[str, int] = {}  # of the last opening
         self.told: dict[str, list[m.Event]] = {}
+        self.plays: set[str] = set()  # operations that play, and have not been told to stop
+        self.ears: set[str] = set()
+        self.released: set[str] = set()
 
     def handle(self, message: m.Message) -> None:
         self.now += 1
@@ -231,6 +360,12 @@ class Watch:
             case m.StreamFailed(connection, epoch) | m.StreamClosed(connection, epoch) if effects:
                 assert epoch == self.epochs[connection], "a report about an earlier opening"
                 self.open_streams.discard(connection)
+            case p.LegArrived(leg) if effects:
+                self.connected_legs.add(leg.id)
+            case o.PlayEnded(id):
+                self.plays.discard(id)
+            case o.SpeechEnded(id) if effects:
+                self.ears.discard(id)
         for index, effect in enumerate(effects):
             self._see(effect, index == len(effects) - 1)
         self.check()
@@ -246,7 +381,12 @@ class Watch:
             case m.ConnectLeg(leg):
                 self.connected_legs.add(leg)
             case m.EndLeg(leg):
+                assert self.call.data.legs[leg].of_call is None, "it is another call's"
                 self.connected_legs.discard(leg)
+            case p.HandOver(handed):
+                assert handed.id not in self.call.data.legs
+                assert handed.state is LegState.CONNECTED
+                self.connected_legs.discard(handed.id)
             case m.OpenStream(connection, epoch):
                 assert connection not in self.open_streams
                 self.open_streams.add(connection)
@@ -260,6 +400,19 @@ class Watch:
             case m.CallOver():
                 assert last
                 self.over = True
+            case o.StartPlay(id):
+                assert id not in self.plays | self.released
+                self.plays.add(id)
+            case o.StopPlay(id):
+                self.plays.remove(id)
+            case o.Listen(id):
+                assert id not in self.ears | self.released
+                self.ears.add(id)
+            case o.StopListening(id):
+                self.ears.remove(id)
+            case o.Release(id):
+                assert id not in self.released | self.plays | self.ears
+                self.released.add(id)
 
     def _see_event(self, told: list[m.Event], event: m.Event) -> None:
         kinds = [type(earlier) for earlier in told]
@@ -267,8 +420,10 @@ class Watch:
         match event:
             case m.CallConnected():
                 assert m.CallConnected not in kinds
-            case m.CreateCallFailed() | m.AnswerFailed():
+            case m.CreateCallFailed() | m.AnswerFailed() | p.ConnectFailed():
                 assert m.CallConnected not in kinds
+            case p.AddSucceeded() | p.AddFailed() | p.TransferAccepted() | p.TransferFailed() | p.MoveSucceeded():
+                assert m.CallConnected in kinds
             case m.ParticipantsUpdated(participants, sequence):
                 assert m.CallConnected in kinds
                 assert sequence == kinds.count(m.ParticipantsUpdated) + 1
@@ -284,18 +439,24 @@ class Watch:
         ringing = {invitation.leg for invitation in data.invitations.values()}
         legs = [leg for leg in data.legs.values() if leg.state is not LegState.ENDED and leg.id not in ringing]
         apps = [app for app in data.connections.values() if app.state is not ConnectionState.DISCONNECTED]
+        assert {transfer.leg for transfer in data.transfers.values()} <= {leg.id for leg in legs}
         assert self.over or legs or apps or not (data.legs or data.connections), "nobody is in the call"
         for id, connection in data.connections.items():
             disconnected = connection.state is ConnectionState.DISCONNECTED
             assert disconnected == (m.CallDisconnected in map(type, self.told.get(id, [])))
             streams = connection.stream.state in (StreamState.OPENING, StreamState.ACTIVE)
             assert streams == (id in self.open_streams)
+        assert not self.released & set(data.operations)
+        assert {each.id for each in data.operations.values() if each.state is OperationState.PLAYING} == self.plays
+        assert {each.id for each in data.operations.values() if each.ear} == self.ears
 
     def check_over(self) -> None:
         assert self.over
         assert not self.invited
         assert not self.connected_legs
         assert not self.open_streams
+        assert not self.call.data.operations
+        assert not self.call.data.transfers
         assert all(leg.state is LegState.ENDED for leg in self.call.data.legs.values())
         for id in self.call.data.connections:
             assert [type(event) for event in self.told[id]].count(m.CallDisconnected) == 1
@@ -361,6 +522,60 @@ class AnyCall(RuleBasedStateMachine):
     @rule(choice=st.data(), kind=st.sampled_from([m.HangUp, m.Terminate, m.StartStream, m.StopStream]))
     def app_asks(self, choice: st.DataObject, kind: Any) -> None:
         self.watch.handle(kind(self.pick(choice, self.data.connections)))
+
+    @rule(choice=st.data())
+    def app_asks_people(self, choice: st.DataObject) -> None:
+        asker = Asker(self.pick(choice, self.data.connections))
+        party = self.pick(choice, sorted(present(self.watch.call)))
+        calls = [*self.data.transfers]
+        commands: dict[str, m.Message] = {
+            "add": p.AddParticipant(asker, next(self.ids), PHONES[1], SHOWN),
+            "cancel": p.CancelAdd(asker, self.pick(choice, self.data.invitations)),
+            "remove": p.RemoveParticipant(asker, party),
+            "join": p.Join(connection(next(self.ids), joined=True)),
+            "transfer": p.TransferParticipant(asker, next(self.ids), next(self.ids), PHONES[1], party),
+            "move": p.MoveHere(asker, (party,), "there", "other"),
+            "transferred": p.TransferAnswered(self.pick(choice, calls)),
+            "not transferred": p.TransferEnded(self.pick(choice, calls), EndCause.BUSY),
+            "wanted": p.Wanted((party,), "other", HERE),
+            "arrived": p.LegArrived(Leg(next(self.ids), PHONES[1], LegState.CONNECTED), HERE),
+        }
+        if self.data.legs or self.data.connections:
+            self.watch.handle(commands[choice.draw(st.sampled_from(sorted(commands)))])
+
+    @rule(choice=st.data())
+    def app_asks_media(self, choice: st.DataObject) -> None:
+        id, party = self.pick(choice, self.data.connections), self.pick(choice, sorted(present(self.watch.call)))
+        operation = next(self.ids)
+        commands: dict[str, m.Command] = {
+            "play": o.Play(id, operation, (SOURCE,), (party,), interrupt=choice.draw(st.booleans())),
+            "recognize": o.Recognize(id, operation, party, LISTENING, choice.draw(st.sampled_from([(), (SOURCE,)]))),
+            "hold": o.Hold(id, operation, party),
+            "unhold": o.Unhold(id, party),
+            "watch": o.WatchTones(id, operation, party),
+            "unwatch": o.UnwatchTones(id, party),
+            "send": o.SendTones(id, operation, party, "1"),
+            "cancel": o.CancelMedia(id),
+            "mute": o.Mute(id, (party,)),
+        }
+        self.watch.handle(commands[choice.draw(st.sampled_from(sorted(commands)))])
+
+    @rule(choice=st.data())
+    def something_is_told_of_an_operation(self, choice: st.DataObject) -> None:
+        id = self.pick(choice, self.data.operations)
+        failure = choice.draw(st.sampled_from([None, Failure(Problem.FORMAT, index=0)]))
+        reports: list[m.Report] = [
+            o.Prepared(id, choice.draw(st.sampled_from([(), ("clip",)])), failure),
+            o.PlayBegan(id),
+            o.PlayEnded(id, failure),
+            o.SpeechBegan(id),
+            o.SpeechEnded(id, b"", choice.draw(st.sampled_from(["", "yes"]))),
+            o.Recognised(id, "yes", 0.5),
+            o.TonesSent(id),
+            o.TonesPressed(self.pick(choice, self.data.legs), choice.draw(st.sampled_from(["1", "1#"]))),
+            o.TimedOut(id, choice.draw(st.sampled_from(["initial silence", "inter-tone"]))),
+        ]
+        self.watch.handle(choice.draw(st.sampled_from(reports)))
 
     @rule(choice=st.data(), epoch=st.integers(0, 3), kind=st.sampled_from(["up", "again", "closed", "failed"]))
     def stream_tells(self, choice: st.DataObject, epoch: int, kind: str) -> None:

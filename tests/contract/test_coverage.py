@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import ast
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from tests.contract import coverage
+
 from offhook.server.api import Api
 from offhook.server.webhooks import KINDS
+from offhook.wire.operations import OPERATIONS
 
 HERE = Path(__file__).parent
 SCRIPT = HERE / "coverage.py"
-PAGE = HERE.parents[1] / "docs" / "coverage.md"
 
 
-def names_in(test: str, table: str) -> set[str]:
-    """The keys of the literal dictionary `table` in a test module."""
-    for node in ast.walk(ast.parse((HERE.parent / test).read_text("utf-8"))):
-        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == table and isinstance(node.value, ast.Dict):
-            return {str(key.value) for key in node.value.keys if isinstance(key, ast.Constant)}
-    raise LookupError(f"{test} has no {table}")
+def trees() -> list[ast.Module]:
+    """What the tests of the server are, as syntax."""
+    return [ast.parse(path.read_text("utf-8")) for path in sorted((HERE.parent / "server").glob("test_*.py"))]
 
 
-def strings_in(test: str) -> set[str]:
-    tree = ast.parse((HERE.parent / test).read_text("utf-8"))
-    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+def exchanges() -> set[str]:
+    """The operations that have an example: the keys of the literal dictionaries called EXCHANGES."""
+    assignments = (node for tree in trees() for node in tree.body if isinstance(node, ast.AnnAssign))
+    tables = (node.value for node in assignments if ast.unparse(node.target) == "EXCHANGES")
+    keys = (key for table in tables if isinstance(table, ast.Dict) for key in table.keys)
+    return {str(key.value) for key in keys if isinstance(key, ast.Constant)}
+
+
+def strings() -> set[str]:
+    nodes = (node for tree in trees() for node in ast.walk(tree))
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text("utf-8") == runpy.run_path(str(SCRIPT))["page"](), "run `make docs`"
+    assert coverage.PAGE.read_text("utf-8") == coverage.page(), "run `make docs`"
 
 
 def test_check_says_so() -> None:
@@ -38,13 +45,51 @@ def test_check_says_so() -> None:
 
 
 def test_the_last_line_counts_the_operations() -> None:
-    last = PAGE.read_text("utf-8").splitlines()[-1]
+    last = coverage.PAGE.read_text("utf-8").splitlines()[-1]
     assert last == f"{len(Api.implemented)} of 34 operations done"
 
 
 def test_every_operation_that_is_done_is_exercised() -> None:
-    assert names_in("server/test_api.py", "EXCHANGES") == Api.implemented
+    assert exchanges() == Api.implemented
 
 
 def test_every_event_that_is_done_is_seen() -> None:
-    assert {*KINDS.values(), "IncomingCall"} <= strings_in("server/test_control.py")
+    assert {*KINDS.values(), "IncomingCall"} <= strings()
+
+
+@pytest.mark.parametrize("name", sorted(Api.implemented))
+def test_an_operation_that_is_done_and_driven_by_no_sdk_is_an_error(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without = {
+        language: {
+            version: {**shown, "operations": [each for each in shown["operations"] if each != name]}
+            for version, shown in versions.items()
+        }
+        for language, versions in coverage.DRIVEN.items()
+    }
+    monkeypatch.setattr(coverage, "DRIVEN", without)
+    assert coverage.undriven() == [name]
+    assert coverage.main(["--check"]) == coverage.main([]) == 1
+    assert name in capsys.readouterr().err
+
+
+def test_the_record_names_nothing_that_there_is_not() -> None:
+    operations = {operation.name for operation in OPERATIONS}
+    for versions in coverage.DRIVEN.values():
+        for shown in versions.values():
+            assert set(shown["operations"]) <= operations
+            assert set(shown["events"]) <= set(KINDS.values())
+
+
+@pytest.mark.parametrize(
+    ("some", "written"),
+    [
+        ("", "–"),
+        ("abcd", "a–d"),
+        ("b", "b"),
+        ("acd", "a, c–d"),
+    ],
+)
+def test_versions_that_follow_each_other_are_written_as_one_range(some: str, written: str) -> None:
+    assert coverage._ranges("abcd", some) == written

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from offhook.wire import events, rest
+from offhook.wire import events, media, participants, rest
 
 HERE = Path(__file__).parent
 MODELS: dict[str, dict[str, Any]] = json.loads(
@@ -33,6 +33,14 @@ REQUESTS: list[tuple[type[rest.Dto], str]] = [
     (rest.MicrosoftTeamsUser, "MicrosoftTeamsUserIdentifierModel"),
     (rest.MicrosoftTeamsApp, "MicrosoftTeamsAppIdentifierModel"),
     (rest.TeamsExtensionUser, "TeamsExtensionUserIdentifierModel"),
+    (participants.AddParticipantRequest, "AddParticipantRequest"),
+    (participants.CancelAddParticipantRequest, "CancelAddParticipantRequest"),
+    (participants.RemoveParticipantRequest, "RemoveParticipantRequest"),
+    (participants.TransferToParticipantRequest, "TransferToParticipantRequest"),
+    (participants.MoveParticipantsRequest, "MoveParticipantsRequest"),
+    (participants.CustomCallingContext, "CustomCallingContext"),
+    (participants.ConnectRequest, "ConnectRequest"),
+    (participants.CallLocator, "CallLocator"),
 ]
 ANSWERS: list[tuple[type[rest.Dto], str]] = [
     (rest.CallConnectionProperties, "CallConnectionProperties"),
@@ -43,6 +51,11 @@ ANSWERS: list[tuple[type[rest.Dto], str]] = [
     (rest.CommunicationError, "CommunicationError"),
     (rest.CommunicationErrorResponse, "CommunicationErrorResponse"),
     (events.ResultInformation, "ResultInformation"),
+    (participants.AddParticipantResponse, "AddParticipantResponse"),
+    (participants.CancelAddParticipantResponse, "CancelAddParticipantResponse"),
+    (participants.RemoveParticipantResponse, "RemoveParticipantResponse"),
+    (participants.TransferCallResponse, "TransferCallResponse"),
+    (participants.MoveParticipantsResponse, "MoveParticipantsResponse"),
 ]
 # Part of the ACS Identity API, of which the extracts say nothing.
 IDENTITY = {rest.CreateIdentityRequest, rest.CreateIdentityResponse, rest.AccessToken}
@@ -68,8 +81,14 @@ def test_an_answer_has_what_the_model_requires_at_least(dto: type[rest.Dto], mod
 
 
 def test_every_dto_is_checked() -> None:
-    public = {value for value in vars(rest).values() if isinstance(value, type) and issubclass(value, rest.Dto)}
-    assert public - {rest.Dto} == {dto for dto, _ in REQUESTS + ANSWERS} - {events.ResultInformation} | IDENTITY
+    public = {
+        value
+        for module in (rest, participants)
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, rest.Dto)
+    }
+    checked = {dto for dto, _ in REQUESTS + ANSWERS} - {events.ResultInformation} | IDENTITY
+    assert public - {rest.Dto, media.ActionRequest} == checked
 
 
 # What previews up to 2024-09-01 had besides (recorded 4.1).

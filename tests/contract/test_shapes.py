@@ -33,6 +33,7 @@ CALLER, NUMBER, PHONE = "4:+15550100", "4:+15550199", "4:+15550177"
 RESOURCE = "11111111-2222-4333-8444-555555555555"
 APP = f"8:acs:{RESOURCE}_00000000-0000-4000-8000-00000000000a"
 OTHER = f"8:acs:{RESOURCE}_00000000-0000-4000-8000-00000000000b"
+THIRD = "8:acs:11111111-1111-4111-8111-111111111111_0000001a-0000-0000-0000-00000000000c"  # of E9
 ONCE = {"Repeatability-Request-ID": "2f1b6a1e-8f4e-4c37-9c6b-6b1f7e1f0001", "Repeatability-First-Sent": "x"}
 
 
@@ -76,6 +77,15 @@ DIFFERENCES = [
     Difference(SIGNALLING, "+resultInformation", "2024-09", ADDED),
     Difference("ParticipantsUpdated", "+participants[].isOnHold", "2024", ADDED),
     Difference("MediaStreamingStarted, MediaStreamingStopped", "-eventSource", "2024-06", GONE),
+    Difference("addParticipant", "+participant.isOnHold", "2024", ADDED),
+    Difference("PlayCompleted, ContinuousDtmfRecognitionStopped", "+version, +publicEventType", "2024", ADDED),
+    Difference("ContinuousDtmfRecognitionStopped", "+resultInformation", "2024", ADDED),
+    Difference(
+        "PlayFailed, RecognizeFailed, HoldFailed",
+        "~resultInformation.message",
+        "all",
+        "after the recorded text comes ` Cause:` and what is wrong with the source",
+    ),
     Difference("CallDisconnected", "~resultInformation.message", "2025-06", "the text of 7000 changed in June 2025"),
 ]
 
@@ -198,6 +208,23 @@ class Session:
         answered = await self.ask("answerCall", {**body, **more})
         return str(answered.body["callConnectionId"])
 
+    async def connect(self) -> str:
+        """App "c" connects to the call of "a" and "b"."""
+        await self.talk()
+        (record,) = self.server.control.registry.calls.values()
+        locator = {"kind": "serverCallLocator", "serverCallId": record.data.server_call_id}
+        connected = await self.ask("connect", {"callLocator": locator, "callbackUri": CALLBACK})
+        return str(connected.body["callConnectionId"])
+
+    async def telephone(self) -> str:
+        """App "a" calls a phone, which answers."""
+        phone = await self.server.phone(PHONE)
+        target = {"rawId": PHONE, "phoneNumber": {"value": PHONE[2:]}}
+        created = await self.ask("createCall", {"targets": [target], "source": {"id": APP}, "callbackUri": CALLBACK})
+        phone.tell("answer")
+        await self.server.settle()
+        return str(created.body["callConnectionId"])
+
     async def talk(self, **more: Any) -> tuple[str, str]:
         """App "a" calls app "b", who answers; `more` goes with both requests."""
         created = await self.create(**more)
@@ -212,12 +239,24 @@ WORDS = {
     "transportUrl": AUDIO,
     "transportType": "websocket",
     "audioChannelType": "mixed",
+    "uri": "https://app.example/no-sound",
+    "text": "440 0.1",  # a tone
+    "voiceKind": "male",
+    "tone": "one",
 }
 
 
 def filled(request: Any, key: str = "") -> Any:
     """Turn the shape of a recorded request back into a request."""
     match request:
+        case {"kind": _, "file": _} | {"kind": _, "text": _}:
+            kind = "file" if "file" in request else "text"
+            return {"kind": kind, kind: filled(request[kind])}
+        case {"recognizeInputType": _, "recognizeOptions": options}:
+            kind = "choices" if "choices" in options else "dtmf"
+            return {**{name: filled(value, name) for name, value in request.items()}, "recognizeInputType": kind}
+        case list() if key in ("tones", "stopTones"):
+            return ["one" for _ in request]
         case {"rawId": _, "phoneNumber": _}:
             return {"rawId": PHONE, "phoneNumber": {"value": PHONE[2:]}}
         case {"rawId": _}:
@@ -228,6 +267,8 @@ def filled(request: Any, key: str = "") -> Any:
             return [filled(value) for value in request]
         case "boolean":
             return False
+        case "integer":
+            return 5
         case _:
             return WORDS.get(key, "word")
 
@@ -252,12 +293,22 @@ async def get_call(session: Session, recorded: Recorded) -> RestAnswer:
         await session.ask("terminate", connection=created)
         return await session.ask("getCall", connection=created)
     shown = recorded["response"]
+    if not shown["targets"]:  # what an app sees that connected to the call
+        return await session.ask("getCall", connection=await session.connect())
     streaming = "id" in shown.get("mediaStreamingSubscription", {})
     more: dict[str, Any] = {"mediaStreamingOptions": STREAMING} if streaming else {}
     if "serverCallId" not in shown:
         return await session.ask("getCall", connection=await session.create(**more))
     created, answered = await session.talk(**more)
     return await session.ask("getCall", connection=answered if "answeredBy" in shown else created)
+
+
+async def connect(session: Session, recorded: Recorded) -> RestAnswer:
+    await session.talk()
+    (record,) = session.server.control.registry.calls.values()
+    body = filled(recorded["request"])
+    locator = {"kind": "serverCallLocator", "serverCallId": record.data.server_call_id}
+    return await session.ask("connect", {**body, "callLocator": locator})
 
 
 async def reject_call(session: Session, recorded: Recorded) -> RestAnswer:
@@ -273,12 +324,17 @@ async def ask_in_call(session: Session, recorded: Recorded, operation: str) -> R
     return await session.ask(operation, body, created, OTHER)
 
 
+async def ask_on_the_phone(session: Session, recorded: Recorded, operation: str) -> RestAnswer:
+    return await session.ask(operation, filled(recorded["request"]), await session.telephone())
+
+
 Driver = Callable[[Session, Recorded], Awaitable["RestAnswer"]]
 DRIVERS: dict[str, Driver] = {
     "createCall": create_call,
     "answerCall": answer_call,
     "getCall": get_call,
     "rejectCall": reject_call,
+    "connect": connect,
     **{
         operation: lambda session, recorded, operation=operation: ask_in_call(session, recorded, operation)  # type: ignore[misc]
         for operation in (
@@ -288,15 +344,28 @@ DRIVERS: dict[str, Driver] = {
             "getParticipant",
             "startMediaStreaming",
             "stopMediaStreaming",
+            "play",
+            "recognize",
+            "cancelAllMediaOperations",
+            "mute",
+            "hold",
+            "unhold",
+            "addParticipant",
+            "removeParticipant",
+            "cancelAddParticipant",
+            "transferToParticipant",
         )
+    },
+    **{
+        operation: lambda session, recorded, operation=operation: ask_on_the_phone(session, recorded, operation)  # type: ignore[misc]
+        for operation in ("startContinuousDtmfRecognition", "stopContinuousDtmfRecognition", "sendDtmfTones")
     },
 }
 
 
 def comparable(recorded: Recorded) -> bool:
-    """The 2022 previews had another API; `targets: []` is what an app sees that came by `connect`, not there yet."""
-    response = recorded["response"] or {}
-    return not recorded["api_version"].startswith("2022") and response.get("targets") != []
+    """The 2022 previews had another API."""
+    return not recorded["api_version"].startswith("2022")
 
 
 EXCHANGES = [
@@ -375,6 +444,67 @@ async def disconnected(session: Session, recorded: Recorded) -> Posted:
     return session.server.event(answered if code == 5001 else created, kind)
 
 
+async def people(session: Session, recorded: Recorded, kind: str) -> Posted:
+    """App "a" adds an app, and calls that off; or it removes app "b"."""
+    created, _ = await session.talk()
+    more = {"operationContext": "word"} if "operationContext" in recorded["data"] else {}
+    if kind == "RemoveParticipantSucceeded":
+        await session.ask("removeParticipant", {"participantToRemove": {"rawId": OTHER}, **more}, created)
+        return session.server.event(created, kind)
+    added = await session.ask("addParticipant", {"participantToAdd": {"rawId": THIRD}, **more}, created)
+    if kind == "CancelAddParticipantSucceeded":
+        await session.ask("cancelAddParticipant", {"invitationId": added.body["invitationId"], **more}, created)
+    else:
+        await session.server.answer(callbackUri="https://third.example/")
+    return session.server.event(created, kind)
+
+
+BAD, SOUND = {"kind": "file", "file": {"uri": "https://x/no-sound"}}, {"kind": "text", "text": {"text": "440 0.1"}}
+
+
+async def played(session: Session, recorded: Recorded, kind: str) -> Posted:
+    """App "a" plays something; it is canceled when that is what was recorded."""
+    created, _ = await session.talk()
+    body: dict[str, Any] = {"playSources": [BAD if kind == "PlayFailed" else SOUND]}
+    if "operationContext" in recorded["data"]:
+        body["operationContext"] = "word"
+    await session.ask("play", body, created)
+    if kind == "PlayCanceled":
+        await session.ask("cancelAllMediaOperations", connection=created)
+    await session.server.settle(1)
+    return session.server.event(created, kind)
+
+
+async def recognize_failed(session: Session, recorded: Recorded) -> Posted:
+    """Nobody presses anything, or the prompt is bad."""
+    created, _ = await session.talk()
+    options = {"targetParticipant": {"rawId": OTHER}}
+    body: dict[str, Any] = {"recognizeInputType": "dtmf", "recognizeOptions": options, "operationContext": "word"}
+    if "failedPlaySourceIndex" in recorded["data"]:
+        body["playPrompts"] = [BAD]
+    await session.ask("recognize", body, created)
+    await session.server.settle(6)
+    return session.server.event(created, "RecognizeFailed")
+
+
+async def hold_failed(session: Session, recorded: Recorded) -> Posted:
+    created, _ = await session.talk()
+    body = {"targetParticipant": {"rawId": OTHER}, "playSourceInfo": BAD, "operationContext": "word"}
+    await session.ask("hold", body, created)
+    return session.server.event(created, "HoldFailed")
+
+
+async def tones(session: Session, recorded: Recorded, kind: str) -> Posted:
+    """Keys are watched no more, and tones are sent."""
+    created = await session.telephone()
+    target = {"targetParticipant": {"rawId": PHONE}}
+    await session.ask("startContinuousDtmfRecognition", target, created)
+    await session.ask("stopContinuousDtmfRecognition", target, created)
+    await session.ask("sendDtmfTones", {**target, "tones": ["one"]}, created)
+    await session.server.settle(1)
+    return session.server.event(created, kind)
+
+
 EventDriver = Callable[[Session, Recorded], Awaitable["Posted"]]
 EVENT_DRIVERS: dict[str, EventDriver] = {
     "IncomingCall": incoming_call,
@@ -384,6 +514,20 @@ EVENT_DRIVERS: dict[str, EventDriver] = {
     "MediaStreamingStopped": lambda session, recorded: streaming(session, recorded, "MediaStreamingStopped"),
     "CallDisconnected": disconnected,
     "CreateCallFailed": lambda session, recorded: rejected(session, recorded, "CreateCallFailed"),
+    **{
+        kind: lambda session, recorded, kind=kind: played(session, recorded, kind)  # type: ignore[misc]
+        for kind in ("PlayStarted", "PlayCompleted", "PlayFailed", "PlayCanceled")
+    },
+    **{
+        kind: lambda session, recorded, kind=kind: people(session, recorded, kind)  # type: ignore[misc]
+        for kind in ("AddParticipantSucceeded", "CancelAddParticipantSucceeded", "RemoveParticipantSucceeded")
+    },
+    "RecognizeFailed": recognize_failed,
+    "HoldFailed": hold_failed,
+    **{
+        kind: lambda session, recorded, kind=kind: tones(session, recorded, kind)  # type: ignore[misc]
+        for kind in ("ContinuousDtmfRecognitionStopped", "SendDtmfTonesCompleted")
+    },
 }
 EVENTS = [
     pytest.param(kind, recorded, id=f"{kind} {recorded['file']}")
@@ -394,7 +538,7 @@ EVENTS = [
 
 def version_of(recorded: Recorded) -> str:
     version: str = recorded["version"]
-    return version if version.startswith("20") else "2023-09-15"  # E20, before events named theirs
+    return version if version.startswith("20") else "2023-09-15-preview"  # E20, before events named theirs
 
 
 def happen_again(in_memory: InMemory, kind: str, recorded: Recorded) -> set[str]:

@@ -1,9 +1,9 @@
 """Fetch the official SDKs that the tests beside this file drive: `python tests/sdk/install.py [NAME...]`.
 
-Every version of the Python SDK (`python.txt`) gets a folder of its own, `.sdk/py-<version>`, for PYTHONPATH; what the
-SDK needs besides is in the environment already. All versions of the JavaScript SDK (`js/package.json`) share `.sdk/js`.
-Those folders' names are the NAMEs; without any, all are meant. A folder is there only when it is complete, and what is
-there is left alone, so a second run takes no time.
+Every version of the Python SDK (`python.txt`) gets a folder of its own, `.sdk/py-<version>`, for PYTHONPATH; what most
+of them need besides is in the environment already. All versions of the JavaScript SDK (`js/package.json`) share
+`.sdk/js`; the Java SDK (`java/pom.xml`) is `.sdk/java`. Those folders' names are the NAMEs; without any, all are meant.
+A folder is there only when it is complete, and what is there is left alone, so a second run takes no time.
 
 What cannot be fetched is said on stderr, and its tests skip. With OFFHOOK_REQUIRE_PEERS=1 the exit code is 1, too.
 """
@@ -20,7 +20,8 @@ HERE = Path(__file__).resolve().parent
 SDK = HERE.parent.parent / ".sdk"
 TIMEOUT_S = 600  # for one folder
 NODE = 20  # the oldest major version that the newer JavaScript SDKs run on
-NPM_FILES = ("package.json", "package-lock.json")
+# What an SDK of many files is made from, and made again when it changes.
+MADE_FROM = {"js": ("package.json", "package-lock.json"), "java": ("pom.xml",)}
 
 
 class Unavailable(Exception):
@@ -28,28 +29,34 @@ class Unavailable(Exception):
 
 
 def requirements() -> dict[str, str]:
-    """Return folder name → requirement of each Python version."""
+    """Return folder name → requirements of each Python version, the SDK's own first."""
     lines = (HERE / "python.txt").read_text("utf-8").splitlines()
     pins = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    return {f"py-{pin.partition('==')[2]}": pin for pin in pins}
+    return {f"py-{pin.split()[0].partition('==')[2]}": pin for pin in pins}
 
 
-def install_python(requirement: str, to: Path) -> None:
-    """Put one version into `to`, alone: 1.4.0 asks for msrest too, and imports it nowhere."""
+def install_python(pins: str, to: Path) -> None:
+    """Put one version into `to`, without what it says it needs: 1.4.0 asks for msrest too, and imports it nowhere."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-    _run([*pip, "--retries", "2", "--no-deps", "--target", os.fspath(to), requirement], to)
+    _run([*pip, "--retries", "2", "--no-deps", "--target", os.fspath(to), *pins.split()], to)
 
 
 def install_javascript(to: Path) -> None:
     """Put all versions into `to`/node_modules, side by side under the aliases of package.json."""
     npm = find_node()
-    for name in NPM_FILES:
-        shutil.copy(HERE / "js" / name, to / name)
     options = ["--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"]
     # Without network this should be known within seconds: npm by itself waits a minute between its tries.
     _run(
         [npm, "ci", *options, "--prefer-offline", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"], to
     )
+
+
+def install_java(to: Path) -> None:
+    """Put the SDK's jar into `to`, with all that it needs."""
+    maven = shutil.which("mvn")
+    if maven is None or shutil.which("javac") is None:
+        raise Unavailable("a JDK (17 or newer) and mvn are not installed")
+    _run([maven, "--quiet", "--batch-mode", "dependency:copy-dependencies", "-DoutputDirectory=jars"], to)
 
 
 def find_node() -> str:
@@ -72,8 +79,12 @@ def ensure(name: str) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
+        for file in MADE_FROM.get(name, ()):
+            shutil.copy(HERE / name / file, partial / file)
         if name == "js":
             install_javascript(partial)
+        elif name == "java":
+            install_java(partial)
         else:
             install_python(requirements()[name], partial)
         shutil.rmtree(target, ignore_errors=True)
@@ -83,9 +94,10 @@ def ensure(name: str) -> None:
 
 
 def _is_current(name: str, target: Path) -> bool:
-    if name == "js" and target.is_dir():
-        return all((target / file).read_bytes() == (HERE / "js" / file).read_bytes() for file in NPM_FILES)
-    return target.is_dir()
+    made_from = MADE_FROM.get(name, ())
+    return target.is_dir() and all(
+        (target / file).read_bytes() == (HERE / name / file).read_bytes() for file in made_from
+    )
 
 
 def _run(command: list[str], directory: Path) -> None:
@@ -97,13 +109,14 @@ def _run(command: list[str], directory: Path) -> None:
     except subprocess.TimeoutExpired:
         raise Unavailable(f"{what}: not done within {TIMEOUT_S} s") from None
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if "warn" not in line.lower() and line.strip()]
+        lines = f"{done.stdout}\n{done.stderr}".splitlines()  # Maven complains on stdout
+        errors = [line for line in lines if "warn" not in line.lower() and line.strip()]
         raise Unavailable(f"{what}: exit code {done.returncode}\n" + "\n".join(errors[-6:]))
 
 
 def main(names: list[str]) -> int:
     """Ensure the folders of these names, or all; return the exit code."""
-    known = [*requirements(), "js"]
+    known = [*requirements(), *MADE_FROM]
     if unknown := [name for name in names if name not in known]:
         print(f"no such SDK: {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
         return 2

@@ -16,8 +16,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from offhook.audio import pcm
 from offhook.call import messages as m
-from offhook.call.model import CallData, Connection, Invitation, Leg, MediaStream, StreamOptions
+from offhook.call.model import (
+    Addition,
+    Asker,
+    CallData,
+    Connection,
+    Invitation,
+    Leg,
+    MediaStream,
+    Shown,
+    StreamOptions,
+    Transfer,
+)
+from offhook.call.operations import OperationState
 from offhook.legs.simulated import PATH
 from offhook.media.keeping import Keeping
 from offhook.media.link import ExpectLeg, LegAttached, LinkEnd, MoveLeg, Welcome, memory_pair
@@ -30,6 +43,7 @@ from offhook.server.records import ANSWERS
 from offhook.server.repeats import Answer, Done
 from offhook.testing.clock import run
 from offhook.testing.memory import MemoryApp
+from offhook.testing.tone_studio import ToneStudio
 from offhook.wire.ids import IdMint
 
 if TYPE_CHECKING:
@@ -37,7 +51,8 @@ if TYPE_CHECKING:
 
 RATE = 16_000
 FRAME = RATE // 50
-PHONE, OTHER = "4:+15550177", "8:acs:11111111-2222-4333-8444-555555555555_00000000-0000-4000-8000-00000000000b"
+PHONE, MOBILE = "4:+15550177", "4:+15550178"
+OTHER = "8:acs:11111111-2222-4333-8444-555555555555_00000000-0000-4000-8000-00000000000b"
 AUDIO, OTHER_AUDIO = "wss://app.example/audio", "wss://other.example/audio"
 A, B = "https://app.example/a", "https://app.example/b"
 
@@ -75,7 +90,7 @@ class Script:
         while True:
             await self.until(lambda: True)
             try:
-                answer = await self.server.rest(method, path, body, headers=headers)
+                answer = await self.server.rest(method, path, body, version="2026-03-12", headers=headers)
                 self.server.point()
             except self.server.Killed:
                 continue
@@ -103,12 +118,33 @@ class Script:
         assert answered.status == 200, answered.content
         return str(answered.body["callConnectionId"])
 
-    async def command(self, connection: str, name: str, **body: Any) -> None:
-        assert (await self.ask("POST", f"/calling/callConnections/{connection}:{name}", body)).status == 202
+    async def command(self, connection: str, name: str, **body: Any) -> Any:
+        """`name`: an action, or a path such as `/participants:add`; return what was answered."""
+        path = name if name.startswith("/") else f":{name}"
+        answer = await self.ask("POST", f"/calling/callConnections/{connection}{path}", body)
+        assert answer.status == 202, answer.content
+        return answer.body
+
+    async def phone(self, number: str) -> Party:
+        """A phone waits for calls."""
+        waits = sum(one.attached for one in self.control.registry.phones.values())
+        phone = await self.placed("/offhook/phones", {"id": number, "rate": RATE})
+        await self.until(lambda: sum(one.attached for one in self.control.registry.phones.values()) > waits)
+        return phone
+
+    async def pick_up(self, phone: Party) -> None:
+        await self.until(lambda: phone.states[-1] == "ringing")
+        phone.tell("answer")
+        await self.until(lambda: phone.states[-1] == "connected")
 
     async def leave(self, connection: str) -> None:
         """An app hangs up. Of a call that is over nothing is known, not even that it was this app who ended it."""
         assert (await self.ask("DELETE", f"/calling/callConnections/{connection}")).status in (204, 404)
+
+    def listens(self) -> bool:
+        """Whether it is a caller's turn to press or say something."""
+        operations = [each for call in self.control.registry.calls.values() for each in call.data.operations.values()]
+        return any(operation.state is OperationState.LISTENING for operation in operations)
 
     # ------------------------------------------------------------------------------------------ what apps are told
 
@@ -173,7 +209,7 @@ async def inbound(script: Script) -> dict[str, Any]:
 async def outbound(script: Script) -> dict[str, Any]:
     """An app calls a phone and another app; both answer; the first app leaves, then the phone, which waits again."""
     phone = await script.placed("/offhook/phones", {"id": "+15550177", "rate": RATE})
-    await script.until(lambda: any(one.attached for one in script.control.phones.values()))
+    await script.until(lambda: any(one.attached for one in script.control.registry.phones.values()))
     app = await script.create(
         targets=[{"rawId": PHONE}, {"rawId": OTHER}],
         callbackUri=A,
@@ -195,7 +231,7 @@ async def outbound(script: Script) -> dict[str, Any]:
     heard = numbers(script.other_audio.heard())
     assert heard == list(range(heard[0], heard[0] + len(heard))), "no frame is missing"
     assert phone.states == ["waiting", "ringing", "connected", "ended", "waiting"]
-    await script.until(lambda: [one.call for one in script.control.phones.values() if one.attached] == [None])
+    await script.until(lambda: [one.call for one in script.control.registry.phones.values() if one.attached] == [None])
     return {
         "A": script.told(A),
         "B": script.told(B),
@@ -209,6 +245,123 @@ async def unanswered(script: Script) -> dict[str, Any]:
     await script.until(lambda: caller.states == ["ringing", "ended"])
     assert 2.9 < asyncio.get_running_loop().time() < 3.5 + 2 * script.server.AWAY_S
     return {"reason": caller.reason, "offers": len({posted.event["id"] for posted in script.server.posted})}
+
+
+CALLER = {"targetParticipant": {"rawId": "4:+15550100"}}
+
+
+def prompt(words: str) -> dict[str, Any]:
+    return {"kind": "text", "text": {"text": words}}
+
+
+async def prompted(script: Script) -> dict[str, Any]:
+    """An app plays prompts, asks for keys and for a word, holds the caller, and hangs up while something plays."""
+    caller = await script.placed("/offhook/calls", {"to": "+15550199", "rate": RATE})
+    await script.until(lambda: script.server.incoming)
+    app = await script.take(A, "")
+    await script.until(lambda: script.has_told(A, "MediaStreamingFailed"))
+    await script.command(app, "play", playSources=[prompt("440 0.1"), prompt("!download")], operationContext="play")
+    await script.until(lambda: script.has_told(A, "PlayFailed"))
+    await script.ask("POST", f"/calling/callConnections/{app}:startContinuousDtmfRecognition", CALLER)
+    keys = {**CALLER, "initialSilenceTimeoutInSeconds": 1, "dtmfOptions": {"interToneTimeoutInSeconds": 1}}
+    await script.command(app, "recognize", recognizeInputType="dtmf", recognizeOptions=keys, operationContext="none")
+    await script.until(lambda: script.has_told(A, "RecognizeFailed"))
+    body = {"recognizeInputType": "dtmf", "recognizeOptions": keys, "playPrompts": [prompt("500 0.1")]}
+    await script.command(app, "recognize", **body, operationContext="some")
+    await script.until(script.listens)
+    caller.tell("dtmf", tones="12")
+    await script.until(lambda: script.has_told(A, "RecognizeCompleted"))
+    body = {"recognizeInputType": "speech", "recognizeOptions": CALLER}
+    await script.command(app, "recognize", **body, operationContext="speech")
+    await script.until(script.listens)
+    caller.tell("said", text="tuesday")
+    caller.say(pcm.tone(500, RATE, 0.5, -20).tobytes())
+    await script.until(lambda: script.has_told(A, "RecognizeCompleted", 2))
+    for action in ("hold", "unhold"):
+        assert (await script.ask("POST", f"/calling/callConnections/{app}:{action}", CALLER)).status == 200
+    await script.command(app, "play", playSources=[prompt("440 9")], operationContext="last")
+    await script.until(lambda: script.has_told(A, "PlayStarted", 2))
+    await script.leave(app)
+    await script.until(lambda: script.has_told(A, "CallDisconnected"))
+    return {"told": script.told(A)}
+
+
+async def added(script: Script) -> dict[str, Any]:
+    """An app adds a phone that answers, one that does not, and one that it calls off; then it removes the first."""
+    phone, other = await script.phone("+15550177"), await script.phone("+15550178")
+    caller = await script.placed("/offhook/calls", {"to": "+15550199", "rate": RATE})
+    await script.until(lambda: script.server.incoming)
+    app = await script.take(A, AUDIO)
+    await script.until(lambda: script.has_told(A, "MediaStreamingStarted"))
+    await script.command(app, "/participants:add", participantToAdd={"rawId": PHONE}, operationContext="first")
+    await script.pick_up(phone)
+    await script.until(lambda: script.has_told(A, "AddParticipantSucceeded"))
+    phone.say(numbered(500))
+    invitation = {"participantToAdd": {"rawId": MOBILE}, "operationContext": "second"}
+    await script.command(app, "/participants:add", **invitation, invitationTimeoutInSeconds=1)
+    await script.until(lambda: script.has_told(A, "AddParticipantFailed"))
+    await script.until(lambda: other.states[-1] == "waiting")
+    id = (await script.command(app, "/participants:add", **invitation))["invitationId"]
+    await script.command(app, "/participants:cancelAddParticipant", invitationId=id, operationContext="third")
+    await script.until(lambda: script.has_told(A, "CancelAddParticipantSucceeded"))
+    await script.command(app, "/participants:remove", participantToRemove={"rawId": PHONE}, operationContext="out")
+    await script.until(lambda: script.has_told(A, "RemoveParticipantSucceeded"))
+    await script.until(lambda: phone.states[-1] == other.states[-1] == "waiting")
+    heard = numbers(caller.heard)
+    assert heard == list(range(heard[0], heard[0] + len(heard))), "no frame is missing"
+    await script.leave(app)
+    await script.until(lambda: caller.states[-1] == "ended")
+    return {"told": script.told(A), "phone": phone.states}
+
+
+async def transferred(script: Script) -> dict[str, Any]:
+    """An app transfers its caller to a phone that declines, then to one that answers; the two talk, one hangs up."""
+    phone, other = await script.phone("+15550177"), await script.phone("+15550178")
+    caller = await script.placed("/offhook/calls", {"to": "+15550199", "rate": RATE})
+    await script.until(lambda: script.server.incoming)
+    app = await script.take(A, AUDIO)
+    await script.until(lambda: script.has_told(A, "MediaStreamingStarted"))
+    await script.command(app, "transferToParticipant", targetParticipant={"rawId": MOBILE}, operationContext="no")
+    await script.until(lambda: other.states[-1] == "ringing")
+    other.tell("decline", reason="busy")
+    await script.until(lambda: script.has_told(A, "CallTransferFailed"))
+    await script.command(app, "transferToParticipant", targetParticipant={"rawId": PHONE}, operationContext="yes")
+    await script.pick_up(phone)
+    await script.until(lambda: script.has_told(A, "CallDisconnected"))
+    phone.say(numbered(500))
+    await script.server.settle(0.2)
+    heard = numbers(caller.heard)
+    assert heard == list(range(heard[0], heard[0] + len(heard))), "no frame is missing"
+    phone.tell("hangUp")
+    await script.until(lambda: caller.states[-1] == "ended")
+    await script.until(lambda: phone.states[-1] == other.states[-1] == "waiting")
+    return {"told": script.told(A), "states": [caller.states, phone.states, other.states], "reason": caller.reason}
+
+
+async def moved(script: Script) -> dict[str, Any]:
+    """An app has called a phone, and lets it move into the call of another app with a caller."""
+    phone = await script.phone("+15550177")
+    there = await script.create(targets=[{"rawId": PHONE}], callbackUri=B)
+    await script.pick_up(phone)
+    await script.until(lambda: script.has_told(B, "CallConnected"))
+    caller = await script.placed("/offhook/calls", {"to": "+15550199", "rate": RATE})
+    await script.until(lambda: script.server.incoming)
+    app = await script.take(A, AUDIO)
+    await script.until(lambda: script.has_told(A, "MediaStreamingStarted"))
+    people = [{"rawId": PHONE}, {"rawId": MOBILE}]
+    await script.command(
+        app, "/participants:moveHere", targetParticipants=people, fromCall=there, operationContext="come"
+    )
+    await script.until(lambda: script.has_told(A, "MoveParticipantSucceeded"))
+    await script.until(lambda: script.has_told(B, "CallDisconnected"))
+    phone.say(numbered(500))
+    await script.server.settle(0.2)
+    assert numbers(caller.heard)
+    await script.leave(app)
+    await script.server.settle()
+    phone.tell("hangUp")
+    await script.until(lambda: caller.states[-1] == "ended" and phone.states[-1] == "waiting")
+    return {"A": script.told(A), "B": script.told(B), "phone": phone.states}
 
 
 Play = Callable[[Script], Awaitable[dict[str, Any]]]
@@ -228,7 +381,7 @@ def play(Server: type[MemoryServer], script: Play, *kill_at: int) -> tuple[Any, 
         points = server.points
         await people.until(lambda: True)
         await server.settle(11)  # What a client did not come for, because it was not told, is given up by then.
-        assert not server.control.calls
+        assert not server.control.registry.calls
         await server.close()
         assert people.errors == []
         return result, points
@@ -239,19 +392,34 @@ def play(Server: type[MemoryServer], script: Play, *kill_at: int) -> tuple[Any, 
         raise AssertionError(f"killed at {kill_at}: {error}") from error
 
 
-@pytest.mark.parametrize("script", [inbound, outbound, unanswered])
+@pytest.mark.parametrize("script", [inbound, outbound, unanswered, prompted, added, transferred, moved])
 def test_a_control_that_is_killed_at_any_point_is_not_missed(memory_server: type[MemoryServer], script: Play) -> None:
     undisturbed, points = play(memory_server, script)
     for point in range(1, points + 1):
         assert play(memory_server, script, point)[0] == undisturbed, point
 
 
-@pytest.mark.parametrize("script", [inbound, outbound, unanswered])
+@pytest.mark.parametrize("script", [inbound, outbound, unanswered, transferred])
 def test_nor_one_that_is_killed_while_it_takes_over(memory_server: type[MemoryServer], script: Play) -> None:
     undisturbed, points = play(memory_server, script)
     for point in range(1, points + 1, 5):
         for later in (1, 2, 3, 5, 8):
             assert play(memory_server, script, point, point + later)[0] == undisturbed, (point, later)
+
+
+def test_the_answer_to_a_transfer_outlives_the_call_that_it_made(in_memory: InMemory) -> None:
+    async def scenario(server: MemoryServer) -> None:
+        script = Script(server)
+        await server.call()
+        app = await script.take(A, AUDIO)
+        await server.settle()
+        await script.command(app, "transferToParticipant", targetParticipant={"rawId": PHONE})
+        await script.until(lambda: script.has_told(A, "CallTransferFailed"))
+        answers = [key for key in server.media.keeping._kept if key.startswith("answer ")]
+        assert len(answers) == 2
+        await script.leave(app)
+
+    in_memory(scenario)
 
 
 # ------------------------------------------------------------------------------------------------ two workers
@@ -273,7 +441,7 @@ class Mute:
     def notice(self, call: CallData, connection: Connection, event: m.Event, callback: str | None) -> None:
         """Nobody is told."""
 
-    def offer(self, call: CallData, to: str, context: str, token: str, seconds: float) -> Parcel:
+    def offer(self, call: CallData, to: str, shown: Shown, context: str, token: str, seconds: float) -> Parcel:
         return Parcel(token, "", "", "IncomingCall", b"", until=seconds)
 
     def post(self, parcel: Parcel, settled: Settled) -> None:
@@ -283,7 +451,7 @@ class Mute:
 def control_of(*places: Place) -> tuple[Control, list[LinkEnd]]:
     """A new control process, connected to all of them; its ends of the links."""
     workers = [Worker(place.number, lambda epoch: IdMint(), f"ws://{place.number}") for place in places]
-    control = Control(workers=workers, notifier=Mute(), socket_token=str, wall=lambda: 0.0)
+    control = Control(workers=workers, notifier=Mute(), socket_token=str, wall=lambda: 0.0, studio=ToneStudio())
     ends = []
     for worker, place in zip(workers, places, strict=True):
         end, worker_end = memory_pair()
@@ -311,7 +479,7 @@ def test_a_phone_that_was_about_to_move_is_in_one_place(told: int) -> None:
         await asyncio.sleep(0.01)
         for end in ends[told:]:
             end.close()
-        control.redirect(next(iter(control._offers)), PHONE)
+        control.redirect(next(iter(control.registry.offers)), PHONE)
         for end in ends[:told]:
             end.close()
         await asyncio.sleep(0.01)
@@ -322,7 +490,7 @@ def test_a_phone_that_was_about_to_move_is_in_one_place(told: int) -> None:
         expected = [order for order in new.orders if isinstance(order, ExpectLeg) and order.leg == phone]
         assert len(moved) == len(expected) == min(told, 1)
         assert [move.url for move in moved] == [f"ws://0{PATH}{order.token}" for order in expected]
-        stands = control.phones[phone]
+        stands = control.registry.phones[phone]
         assert (stands.worker.number, stands.call) == ((0, call.call) if told else (1, None))
         assert (phone in new.keeping._kept, phone in old.keeping._kept) == ((True, False) if told else (False, True))
 
@@ -337,12 +505,20 @@ SECONDS = st.floats(0, 1e10)
 OPTIONS = st.builds(StreamOptions, url=TEXT, rate=NUMBER)
 STREAM = st.builds(MediaStream, id=TEXT, options=st.none() | OPTIONS, epoch=NUMBER)
 CONNECTION = st.builds(Connection, stream=STREAM, sequence=NUMBER)
+ASKER = st.builds(Asker, TEXT, st.none() | TEXT, st.none() | TEXT)
+ADDITION = st.builds(Addition, asker=ASKER)
+SHOWN = st.builds(Shown, TEXT, TEXT, st.none() | st.dictionaries(TEXT, st.dictionaries(TEXT, TEXT)))
+INVITATION = st.builds(
+    Invitation, shown=st.none() | SHOWN, ring_timeout=st.none() | SECONDS, addition=st.none() | ADDITION
+)
 DATA = st.builds(
     CallData,
     ring_timeout=SECONDS,
-    legs=st.dictionaries(TEXT, st.builds(Leg)),
+    legs=st.dictionaries(TEXT, st.builds(Leg, of_call=st.none() | TEXT, addition=st.none() | ADDITION)),
     connections=st.dictionaries(TEXT, CONNECTION, max_size=3),
-    invitations=st.dictionaries(TEXT, st.builds(Invitation), max_size=3),
+    invitations=st.dictionaries(TEXT, INVITATION, max_size=3),
+    transfers=st.dictionaries(TEXT, st.builds(Transfer, asker=ASKER), max_size=3),
+    locator=st.none() | TEXT,
 )
 CALL = st.builds(
     CallCopy,
@@ -371,11 +547,15 @@ def test_what_is_no_copy_is_said_to_be_none(data: bytes) -> None:
 
 
 def test_a_copy_that_is_too_large_goes_without_what_matters_least() -> None:
-    data = CallData("id", "server", "correlation", "4:+1", custom_context={"voipHeaders": {"a": "x" * (1 << 18)}})
+    large = {"voipHeaders": {"a": "x" * (1 << 18)}}
+    invitation = Invitation("i", PHONE, shown=Shown("4:+1", "Support", large))
+    data = CallData("id", "server", "correlation", "4:+1", custom_context=large, invitations={"i": invitation})
     copy = CallCopy(data, 0.0, None, {}, [], {}, [{"what": "something"}])
     kept = adoption.encode(copy)
     assert len(kept) < 1000
-    assert adoption.decode(kept) == CallCopy(replace(data, custom_context=None), 0.0, None, {}, [], {}, [])
+    smaller = replace(invitation, shown=Shown("4:+1", "Support"))
+    without = replace(data, custom_context=None, invitations={"i": smaller})
+    assert adoption.decode(kept) == CallCopy(without, 0.0, None, {}, [], {}, [])
     assert data.custom_context is not None, "the call itself keeps it"
 
 

@@ -150,6 +150,35 @@ async def get_participant(server: MemoryServer) -> RestAnswer:
     return answer
 
 
+async def connect(server: MemoryServer) -> RestAnswer:
+    await server.call()
+    await server.answer()
+    locator = {"kind": "serverCallLocator", "serverCallId": server.incoming[-1]["serverCallId"]}
+    return await ask(server, "connect", {"callLocator": locator, "callbackUri": CALLBACK})
+
+
+async def move_participants(server: MemoryServer) -> RestAnswer:
+    other = await create_call(server)
+    body = {"targetParticipants": [number(PHONE)], "fromCall": other.body["callConnectionId"]}
+    return await in_a_call(server, "moveParticipants", body)
+
+
+TARGET = {"targetParticipant": number(CALLER)}
+REQUESTS: dict[str, Any] = {  # of operations in a call that need one
+    "play": {"playSources": [{"kind": "text", "text": {"text": "440"}}]},
+    "recognize": {"recognizeInputType": "dtmf", "recognizeOptions": TARGET},
+    "startContinuousDtmfRecognition": TARGET,
+    "stopContinuousDtmfRecognition": TARGET,
+    "sendDtmfTones": {**TARGET, "tones": ["one"]},
+    "mute": {"targetParticipants": [number(CALLER)]},
+    "hold": TARGET,
+    "unhold": TARGET,
+    "addParticipant": {"participantToAdd": number(PHONE)},
+    "removeParticipant": {"participantToRemove": number(CALLER)},
+    "cancelAddParticipant": {"invitationId": "none"},
+    "transferToParticipant": {"targetParticipant": number(PHONE)},
+    "moveParticipants": {"targetParticipants": [number(PHONE)], "fromCall": NOBODY},
+}
 EXCHANGES: dict[str, Callable[[MemoryServer], Awaitable[RestAnswer]]] = {
     "createCall": create_call,
     "answerCall": answer_call,
@@ -162,6 +191,30 @@ EXCHANGES: dict[str, Callable[[MemoryServer], Awaitable[RestAnswer]]] = {
     "getParticipant": get_participant,
     "startMediaStreaming": lambda server: in_a_call(server, "startMediaStreaming", {"operationContext": "x"}),
     "stopMediaStreaming": lambda server: in_a_call(server, "stopMediaStreaming", b""),
+    "cancelAllMediaOperations": lambda server: in_a_call(server, "cancelAllMediaOperations"),
+    **{
+        operation: lambda server, operation=operation: in_a_call(server, operation, REQUESTS[operation])  # type: ignore[misc]
+        for operation in REQUESTS
+    },
+    "connect": connect,
+    "moveParticipants": move_participants,
+}
+
+
+BODIES = {
+    "createCall",
+    "answerCall",
+    "getCall",
+    "listParticipants",
+    "getParticipant",
+    "mute",
+    "sendDtmfTones",
+    "connect",
+    "addParticipant",
+    "removeParticipant",
+    "cancelAddParticipant",
+    "transferToParticipant",
+    "moveParticipants",
 }
 
 
@@ -173,7 +226,7 @@ def test_every_implemented_operation_has_its_exchange() -> None:
 def test_an_operation_succeeds(in_memory: InMemory, operation: str) -> None:
     answer: RestAnswer = in_memory(EXCHANGES[operation])
     assert answer.status == BY_NAME[operation].success
-    has_body = operation in ("createCall", "answerCall", "getCall", "listParticipants", "getParticipant")
+    has_body = operation in BODIES
     assert bool(answer.content) == has_body
     assert answer.headers.get("content-type") == ("application/json; charset=utf-8" if has_body else None)
     assert answer.headers["x-ms-client-request-id"] == "the client's own id"
@@ -325,7 +378,7 @@ def test_an_operation_may_have_a_callback_of_its_own(in_memory: InMemory) -> Non
     "operation", sorted(name for name in Api.implemented if "{callConnectionId}" in BY_NAME[name].path)
 )
 def test_an_unknown_call(in_memory: InMemory, operation: str) -> None:
-    answer: RestAnswer = in_memory(lambda server: ask(server, operation))
+    answer: RestAnswer = in_memory(lambda server: ask(server, operation, REQUESTS.get(operation)))
     assert answer.status == 404
     error = {"code": "8522", "message": "Call not found.", "target": path_of(operation)}
     assert answer.body == {"error": error}
@@ -537,7 +590,7 @@ def test_a_repeated_answer_is_one_call(in_memory: InMemory) -> None:
         assert len({answer.content for answer in answers}) == 1
         app = answers[0].body["callConnectionId"]
         assert server.kinds(app) == ["CallConnected", "ParticipantsUpdated"]
-        (record,) = server.control.calls.values()
+        (record,) = server.control.registry.calls.values()
         assert list(record.data.connections) == [app]
 
     in_memory(scenario)
@@ -547,7 +600,7 @@ def test_a_repeated_create_rings_once(in_memory: InMemory) -> None:
     async def scenario(server: MemoryServer) -> None:
         answers = [await server.rest("POST", CALLS, CREATE, headers=ONCE) for _ in range(2)]
         assert answers[0].content == answers[1].content
-        assert len(server.control.calls) == 1
+        assert len(server.control.registry.calls) == 1
 
     in_memory(scenario)
 

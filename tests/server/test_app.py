@@ -218,6 +218,7 @@ def test_the_server_file_is_there_while_it_runs(data_dir: Path) -> None:
                 "https": f"https://127.0.0.1:{server.https}",
                 "key": server.keys[0],
                 "ca": str(server.tls.ca),
+                "identityHeader": (data_dir / "identity-header").read_text(),
                 "pid": os.getpid(),
             }
 

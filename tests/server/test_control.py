@@ -331,7 +331,7 @@ def test_a_phone_that_has_not_opened_its_audio_yet_is_no_phone(in_memory: InMemo
         app = await server.create(PHONE)
         await server.settle(11)
         assert server.result(app) == (480, 8541)
-        assert server.control.phones == {}
+        assert server.control.registry.phones == {}
 
     in_memory(scenario)
 
@@ -357,7 +357,7 @@ def test_a_phone_that_is_gone_hangs_up(in_memory: InMemory) -> None:
         phone.drop()
         await server.settle()
         assert server.kinds(app) == [*CONNECTED, "CallDisconnected"]
-        assert server.control.phones == {}
+        assert server.control.registry.phones == {}
 
     in_memory(scenario)
 

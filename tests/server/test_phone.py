@@ -143,7 +143,7 @@ def test_a_name_that_was_rebound_to_this_machine_gets_nothing(in_memory: InMemor
             assert answer.status == 421
             assert person.token.encode() not in answer.content
         assert (await person.ask("POST", "", NUMBER, Host=host, Origin=f"https://{host}")).status == 421
-        assert not server.control.calls
+        assert not server.control.registry.calls
 
     in_memory(scenario)
 
@@ -157,7 +157,7 @@ def test_another_page_of_the_browser_can_place_no_call(in_memory: InMemory, orig
         id, _ = await person.call()
         assert (await person.ask("DELETE", f"/{id}", Origin=origin)).status == 403
         assert (await person.ask("GET", f"/{id}", Origin=origin)).status == (200 if origin is None else 403)
-        assert list(server.control.calls) == [id]
+        assert list(server.control.registry.calls) == [id]
 
     in_memory(scenario)
 
@@ -171,7 +171,7 @@ def test_nothing_is_done_without_the_pages_token(in_memory: InMemory, token: str
             answer = await person.ask(method, path, NUMBER, X_Offhook_Page=token)
             assert answer.status == 403
             assert "reload" in answer.body["error"]["message"]
-        assert not server.control.calls
+        assert not server.control.registry.calls
 
     in_memory(scenario)
 
@@ -186,7 +186,7 @@ def test_the_token_opens_no_other_route_and_no_other_call(in_memory: InMemory) -
         somebody = await server.call()
         assert (await person.ask("GET", f"/{somebody.call}")).status == 404
         assert (await person.ask("DELETE", f"/{somebody.call}")).status == 404
-        assert list(server.control.calls) == [somebody.call]
+        assert list(server.control.registry.calls) == [somebody.call]
 
     in_memory(scenario)
 
@@ -208,7 +208,7 @@ def test_a_bad_request_is_told_what_is_bad(in_memory: InMemory, body: Any, statu
         answer = await person.ask("POST", "", body)
         assert answer.status == status
         assert words in answer.body["error"]["message"]
-        assert not server.control.calls
+        assert not server.control.registry.calls
 
     in_memory(scenario)
 

@@ -9,8 +9,9 @@ from functools import partial
 import pytest
 
 from offhook.call import messages as m
+from offhook.call import people_messages as p
 from offhook.call.call import Refused
-from offhook.call.model import CallData, Connection, EndCause, MediaStream, StreamOptions, StreamState
+from offhook.call.model import Asker, CallData, Connection, EndCause, MediaStream, Shown, StreamOptions, StreamState
 from offhook.legs.simulated import PATH
 from offhook.media.link import KeptAll, LinkEnd, Order, Quit, Welcome, memory_pair
 from offhook.server.control import Control
@@ -18,6 +19,7 @@ from offhook.server.delivery import Parcel, Settled
 from offhook.server.placement import Busy, Worker, place
 from offhook.testing.clock import run
 from offhook.testing.memory import MemoryApp, MemoryMedia, MemoryParty
+from offhook.testing.tone_studio import ToneStudio
 from offhook.wire.ids import IdMint, locate
 
 ONE, OTHER, THIRD = "4:+15550101", "4:+15550102", "4:+15550103"
@@ -34,7 +36,11 @@ class Exchange:
             media.apps[AUDIO] = MemoryApp()
         self.workers = [Worker(number, partial(IdMint, 7, number), f"ws://worker{number}") for number in range(workers)]
         self.control = Control(
-            workers=self.workers, notifier=self, socket_token=lambda: "token", wall=asyncio.get_running_loop().time
+            workers=self.workers,
+            notifier=self,
+            socket_token=lambda: "token",
+            wall=asyncio.get_running_loop().time,
+            studio=ToneStudio(),
         )
         for worker, media in zip(self.workers, self.media, strict=True):
             self.control.connect(worker, media.control)
@@ -43,7 +49,7 @@ class Exchange:
         self.events.append((connection.id, event))
         return None
 
-    def offer(self, call: CallData, to: str, context: str, token: str, seconds: float) -> Parcel | None:
+    def offer(self, call: CallData, to: str, shown: Shown, context: str, token: str, seconds: float) -> Parcel | None:
         return None
 
     def post(self, parcel: Parcel, settled: Settled) -> None:
@@ -121,7 +127,7 @@ def test_phones_are_spread_and_a_call_goes_to_the_phone_it_dials() -> None:
     async def scenario(exchange: Exchange) -> None:
         await exchange.phone(ONE)
         phone = await exchange.phone(OTHER)
-        assert [of.worker.number for of in exchange.control.phones.values()] == [0, 1]
+        assert [of.worker.number for of in exchange.control.registry.phones.values()] == [0, 1]
         await exchange.create(OTHER)
         assert [len(worker.calls) for worker in exchange.workers] == [0, 1]
         assert states(phone) == ["waiting", "ringing"]
@@ -183,7 +189,7 @@ def test_a_phone_at_another_worker_comes_to_the_call() -> None:
         exchange.control.command(connection, m.Terminate(connection))
         await settle()
         assert states(other)[-2:] == ["ended", "waiting"], "it waits where it is now"
-        assert [phone.worker.number for phone in exchange.control.phones.values()] == [0, 0]
+        assert [phone.worker.number for phone in exchange.control.registry.phones.values()] == [0, 0]
         await exchange.create(OTHER)
         assert states(other)[-1] == "ringing"
 
@@ -212,7 +218,7 @@ def test_a_client_that_does_not_move_is_gone() -> None:
         one.tell("decline", reason="busy")
         await asyncio.sleep(11)
         assert exchange.kinds(connection) == ["CreateCallFailed", "CallDisconnected"]
-        assert [phone.party for phone in exchange.control.phones.values()] == [ONE]
+        assert [phone.party for phone in exchange.control.registry.phones.values()] == [ONE]
 
     hold(scenario)
 
@@ -230,12 +236,90 @@ def test_a_client_that_hangs_up_while_it_is_told_to_move() -> None:
         await settle()
         assert exchange.kinds(connection.id)[:1] == ["CallConnected"]
         await asyncio.sleep(11)
-        assert [phone.party for phone in exchange.control.phones.values()] == [ONE]
+        assert [phone.party for phone in exchange.control.registry.phones.values()] == [ONE]
+
+    hold(scenario)
+
+
+async def talking(exchange: Exchange) -> tuple[MemoryParty, MemoryParty, str]:
+    """An app talks to phone ONE at worker 0; phone OTHER waits at worker 1."""
+    one, other = await exchange.phone(ONE), await exchange.phone(OTHER)
+    connection = await exchange.create(ONE)
+    one.tell("answer")
+    await settle()
+    return one, other, connection
+
+
+def test_a_phone_at_another_worker_is_added() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        _, other, connection = await talking(exchange)
+        shown = Shown("4:+15550142")
+        exchange.control.command(connection, p.AddParticipant(Asker(connection), "invitation", OTHER, shown))
+        await settle()
+        await exchange.open(other, other.told[-1].url)
+        assert (states(other)[-1], other.told[-1].caller) == ("ringing", "4:+15550142")
+        other.tell("answer")
+        await settle()
+        assert exchange.kinds(connection)[-1] == "AddSucceeded"
+
+    hold(scenario)
+
+
+def test_somebody_is_transferred_to_a_phone_at_another_worker() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        one, other, connection = await talking(exchange)
+        transfer = p.TransferParticipant(Asker(connection), "call", "invitation", OTHER)
+        exchange.control.command(connection, transfer)
+        await settle()
+        await exchange.open(other, other.told[-1].url)
+        assert (states(other)[-1], other.told[-1].caller) == ("ringing", ONE)
+        other.tell("answer")
+        await settle()
+        assert exchange.kinds(connection)[-3:] == ["TransferAccepted", "StreamingStopped", "CallDisconnected"]
+        other.say(b"\1\0" * 320)
+        await settle()
+        assert b"\1\0" * 320 in one.heard
+        other.tell("hangUp")
+        await settle()
+        assert states(one)[-2:] == states(other)[-2:] == ["ended", "waiting"]
+
+    hold(scenario)
+
+
+def test_nobody_is_moved_between_workers() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        _, other, connection = await talking(exchange)
+        there = await exchange.create(OTHER)
+        other.tell("answer")
+        await settle()
+        call, _ = exchange.control.connection(there)
+        move = p.MoveHere(Asker(connection), (OTHER,), there, call.id)
+        exchange.control.command(connection, move)
+        await settle()
+        problem = p.MoveProblem.OTHER_WORKER
+        assert exchange.events[-1] == (connection, p.MoveFailed(OTHER, there, problem, None))
+        assert [each.party for each in exchange.control.participants(there)] == [OTHER, "8:app"]
 
     hold(scenario)
 
 
 # ------------------------------------------------------------------------------------------------ workers that go
+
+
+def test_a_lost_worker_ends_a_transfer() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        _, other, connection = await talking(exchange)
+        transfer = p.TransferParticipant(Asker(connection), "call", "invitation", OTHER)
+        exchange.control.command(connection, transfer)
+        await settle()
+        exchange.lose(0)
+        await settle()
+        assert exchange.kinds(connection).count("TransferFailed") == 1
+        assert exchange.kinds(connection)[-1] == "CallDisconnected"
+        assert exchange.control.registry.calls == {}
+        assert other.closed
+
+    hold(scenario)
 
 
 def test_a_lost_worker_ends_its_calls_only() -> None:
@@ -254,13 +338,13 @@ def test_a_lost_worker_ends_its_calls_only() -> None:
         assert "CallDisconnected" not in exchange.kinds(kept)
         with pytest.raises(Refused):
             exchange.control.connection(lost)
-        assert [phone.party for phone in exchange.control.phones.values()] == [OTHER]
+        assert [phone.party for phone in exchange.control.registry.phones.values()] == [OTHER]
         assert [len(worker.calls) for worker in exchange.workers] == [0, 1]
         exchange.control.command(kept, m.Terminate(kept))
         await settle()
         assert exchange.kinds(kept)[-1] == "CallDisconnected"
         assert exchange.kinds(lost).count("CallDisconnected") == 1
-        assert exchange.control._by_stream.keys() == exchange.control._by_leg.keys() == set()
+        assert exchange.control.registry.by_stream.keys() == exchange.control.registry.by_leg.keys() == set()
 
     hold(scenario)
 

@@ -145,6 +145,6 @@ def test_a_callers_weather_goes_before_a_phones(in_memory: InMemory) -> None:
         caller = await server.call("+15550177", weather=given(Weather(seed=1)))
         phone.tell("answer")
         await server.settle(1)
-        assert server.control.calls[caller.call].weather == Weather(seed=1)
+        assert server.control.registry.calls[caller.call].weather == Weather(seed=1)
 
     in_memory(scenario)

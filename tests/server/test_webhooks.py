@@ -8,6 +8,8 @@ from typing import Any, get_args
 import pytest
 
 from offhook.call import messages as m
+from offhook.call import operation_messages as o
+from offhook.call import people_messages as p
 from offhook.call.model import (
     CallData,
     Connection,
@@ -17,9 +19,11 @@ from offhook.call.model import (
     StreamFailure,
     StreamState,
 )
+from offhook.call.operations import Failure, Outcome, Problem
 from offhook.server.delivery import Settled
 from offhook.server.eventgrid import EndpointStatus
-from offhook.server.webhooks import END, KINDS, STREAM, Webhooks
+from offhook.server.people_events import END
+from offhook.server.webhooks import KINDS, STREAM, Webhooks
 from offhook.wire import events
 
 CALL = CallData("call", "server", "correlation", "4:+15550100", caller_name="Somebody")
@@ -33,7 +37,31 @@ EVENTS: list[m.Event] = [
     m.StreamingStarted("context", again=True),
     m.StreamingStopped("context"),
     m.StreamingFailed(StreamFailure.UNREACHABLE, "connection refused", "context"),
+    o.PlayStarted("context"),
+    o.PlayCompleted("context"),
+    o.PlayFailed(Failure(Problem.DOWNLOAD, "404", 0), "context"),
+    o.PlayCanceled("context"),
+    o.RecognizeCompleted(Outcome.MAX_TONES, "1#", "context"),
+    o.RecognizeFailed(Failure(Problem.INITIAL_SILENCE), "context"),
+    o.RecognizeCanceled("context"),
+    o.ToneReceived("5", 1, "context"),
+    o.ToneFailed(Failure(Problem.PARTY_LEFT), "context"),
+    o.TonesStopped("context"),
+    o.SendTonesCompleted("context"),
+    o.SendTonesFailed(Failure(Problem.CANCELED), "context"),
+    o.HoldFailed(Failure(Problem.FORMAT, "", 0), "context"),
+    p.AddSucceeded("4:+15550177", "context"),
+    p.AddFailed("4:+15550177", EndCause.BUSY, "context"),
+    p.CancelAddSucceeded("invitation", "4:+15550177", "context"),
+    p.CancelAddFailed("invitation", "context"),
+    p.RemoveSucceeded("4:+15550177", "context"),
+    p.ConnectFailed(EndCause.REMOTE_LEFT, "context"),
+    p.TransferAccepted("4:+15550177", "4:+15550100", "context"),
+    p.TransferFailed(EndCause.DECLINED, "context"),
+    p.MoveSucceeded("4:+15550177", "there", "context"),
+    p.MoveFailed("4:+15550177", "there", p.MoveProblem.IS_APP, "context"),
 ]
+NEWEST = "2026-03-12"
 
 
 class Sent:
@@ -61,13 +89,13 @@ def webhooks(sent: Any) -> Webhooks:
     return Webhooks(sent, sent, "/topic", lambda: 1767607200.25)
 
 
-def connection(version: str = "2025-06-15") -> Connection:
+def connection(version: str = NEWEST) -> Connection:
     return Connection(
         "c", "8:acs:r_u", "https://app.example/?a=b", version, MediaStream("s", None, StreamState.DISABLED)
     )
 
 
-def sent(event: m.Event, version: str = "2025-06-15", callback: str | None = None) -> Sent:
+def sent(event: m.Event, version: str = NEWEST, callback: str | None = None) -> Sent:
     gone = Sent()
     ours = webhooks(gone)
     if (parcel := ours.notice(CALL, connection(version), event, callback)) is not None:
@@ -75,7 +103,7 @@ def sent(event: m.Event, version: str = "2025-06-15", callback: str | None = Non
     return gone
 
 
-def data(event: m.Event, version: str = "2025-06-15") -> Any:
+def data(event: m.Event, version: str = NEWEST) -> Any:
     (body,) = sent(event, version).bodies
     return body["data"]
 
@@ -95,7 +123,7 @@ def test_an_event_goes_to_its_connection_and_names_its_call(event: m.Event) -> N
     assert body["source"] == body["subject"] == "calling/callConnections/c"
     for key, value in {"callConnectionId": "c", "serverCallId": "server", "correlationId": "correlation"}.items():
         assert body["data"][key] == value
-    assert body["data"]["version"] == "2025-06-15"
+    assert body["data"]["version"] == NEWEST
     assert body["data"].get("operationContext") == (None if kind == "ParticipantsUpdated" else "context")
     assert "null" not in json.dumps(body)
 
@@ -142,11 +170,36 @@ def test_participants() -> None:
     assert [one["identifier"]["kind"] for one in told["participants"]] == ["phoneNumber", "communicationUser"]
 
 
+OLD = {
+    "CallConnected",
+    "CallDisconnected",
+    "ParticipantsUpdated",
+    "PlayCompleted",
+    "PlayFailed",
+    "PlayCanceled",
+    "RecognizeCompleted",
+    "RecognizeFailed",
+    "RecognizeCanceled",
+    "ContinuousDtmfRecognitionToneReceived",
+    "ContinuousDtmfRecognitionToneFailed",
+    "ContinuousDtmfRecognitionStopped",
+    "SendDtmfTonesCompleted",
+    "SendDtmfTonesFailed",
+    "AddParticipantSucceeded",
+    "AddParticipantFailed",
+    "CancelAddParticipantSucceeded",
+    "CancelAddParticipantFailed",
+    "RemoveParticipantSucceeded",
+    "CallTransferAccepted",
+    "CallTransferFailed",
+}
+
+
 @pytest.mark.parametrize(
     ("version", "kinds"),
     [
-        ("2023-10-15", {"CallConnected", "CallDisconnected", "ParticipantsUpdated"}),
-        ("2024-11-15-preview", set(KINDS.values())),
+        ("2023-10-15", OLD),
+        ("2024-11-15-preview", set(KINDS.values()) - {"MoveParticipantSucceeded", "MoveParticipantFailed"}),
         ("2026-03-12", set(KINDS.values())),
     ],
 )
@@ -154,10 +207,17 @@ def test_an_app_is_sent_what_its_sdk_knows(version: str, kinds: set[str]) -> Non
     assert {kind for event in EVENTS for _, _, kind, _ in sent(event, version).sent} == kinds
 
 
+@pytest.mark.parametrize("problem", p.MoveProblem)
+def test_every_reason_not_to_be_moved_has_a_code(problem: p.MoveProblem) -> None:
+    told = data(p.MoveFailed("4:+15550177", "there", problem, None))
+    assert (told["participant"]["rawId"], told["fromCall"]) == ("4:+15550177", "there")
+    assert (told["resultInformation"]["code"], told["resultInformation"]["subCode"]) in {(404, 8522), (400, 8585)}
+
+
 def test_an_incoming_call_is_offered_to_the_endpoints() -> None:
     gone = Sent(EndpointStatus("https://app.example", True, None))
     ours = webhooks(gone)
-    parcel = ours.offer(CALL, "4:+15550199", "context", "token", 30)
+    parcel = ours.offer(CALL, "4:+15550199", CALL.shown, "context", "token", 30)
     assert parcel is not None
     assert parcel.id == "token"
     ours.post(parcel, lambda: None)
@@ -170,4 +230,4 @@ def test_an_incoming_call_is_offered_to_the_endpoints() -> None:
 
 def test_nobody_is_offered_a_call_when_nobody_is_configured() -> None:
     gone = Sent()
-    assert webhooks(gone).offer(CALL, "4:+15550199", "context", "token", 30) is None
+    assert webhooks(gone).offer(CALL, "4:+15550199", CALL.shown, "context", "token", 30) is None

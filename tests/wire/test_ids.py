@@ -40,7 +40,16 @@ def test_guids_differ_in_every_bit_that_is_not_fixed() -> None:
     assert (low, high) == ("00000000-0000-4000-8000-000000000000", "00000000-ffff-4fff-bfff-ffffffffffff")
 
 
-@pytest.mark.parametrize("guid", ["", "x", str(uuid.uuid1()), str(uuid.uuid4()).upper() + " ", f"{uuid.uuid4()}\n"])
+@pytest.mark.parametrize(
+    "guid",
+    [
+        "",
+        "x",
+        "6e11bb3a-e6c4-11f1-bdec-02fc00000001",  # version 1
+        "4CD10473-B6DA-49A7-A2C3-7245008EF3AB ",
+        "80cd816b-274c-4a8b-aef0-0fecd953acf0\n",
+    ],
+)
 def test_what_no_mint_made_cannot_be_located(guid: str) -> None:
     with pytest.raises(ValueError, match="GUID"):
         locate(guid)

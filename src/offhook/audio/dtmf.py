@@ -103,6 +103,11 @@ class DigitSender:
         """Whether `count` more digits can be queued."""
         return len(self._waiting) + count <= QUEUE
 
+    @property
+    def done(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return not self._waiting
+
     def next(self, timestamp: int) -> Packet | None:
         """Return the packet for this tick, whose audio has `timestamp`; None when audio is due."""
         if not self._waiting:

@@ -117,7 +117,7 @@ class JitterBuffer:
         on_the_way = now * RATE - at  # by two clocks: only its changes mean something
         self._jitter += (abs(on_the_way - self._on_the_way) - self._jitter) / 16
         self._on_the_way = on_the_way
-        if self._lag - slack > self._slowest:
+        if self._lag - slack > self._slowest and not self._left_out:  # else it may be us who are late
             self._slowest = self._lag - slack
         if slack + size <= 0:
             self.counts.late += 1
@@ -148,6 +148,8 @@ class JitterBuffer:
                 return payload
         if self._held and queue:
             self._catch_up()
+        if self._left_out and queue:
+            self._leave_out()
         frame = self._rescaled() or self._assembled()
         if frame is not None:
             self._history = self._history[1], frame
@@ -162,6 +164,7 @@ class JitterBuffer:
         self._goal = 0
         self._fastest = 0  # least transit that is remembered
         self._held = 0  # samples that the head has stood still
+        self._left_out = 0  # samples that may be dropped, as the ticks for them were left out
         self._slowest = _NOTHING
         self._transits: deque[int] = deque(maxlen=ARRIVALS)  # the slowest of each tick that had any
         self._until_review = 1
@@ -171,8 +174,15 @@ class JitterBuffer:
         self._pulls = 0
 
     def _jump(self, now: float) -> None:
-        """Our own clock has left out ticks: what has come meanwhile is waiting, as after a stall of the network."""
-        self._hold((round((now - self._put_at) / TICK_S) - self._pulls) * FRAME)
+        """Our own clock has left out ticks, and what has come meanwhile is waiting, as after a stall of the network.
+
+        But it is dropped: no time is to be spent on it now, as the machine is too busy already. Were it left out in
+        pieces, hundreds of calls would do so at once, and more ticks be left out.
+        """
+        left_out = (round((now - self._put_at) / TICK_S) - self._pulls) * FRAME
+        before = self._left_out
+        self._hold(left_out)
+        self._left_out = before + left_out
 
     def _leap(self, slack: int, now: float) -> None:
         """The sender's time stamps make no sense any more: go on from the newest."""
@@ -220,6 +230,20 @@ class JitterBuffer:
             if self._made is None or self._used:  # Else it was just made: a backlog of many packets costs it once.
                 self._conceal_from(b"")
             self._held += self._drop(surplus)
+
+    def _leave_out(self) -> None:
+        """Drop what was for ticks that were left out, in whole frames and but for the newest packet."""
+        surplus = min(self._left_out, self._lag - self._goal)
+        if surplus < FRAME:
+            self._left_out = 0
+            return
+        waiting = min(surplus, self._queue[-1][0] - self._head)
+        if (dropped := waiting // FRAME * FRAME) > 0:
+            self._conceal_from(b"")
+            self._consume(dropped)
+            self._lag -= dropped
+            self._left_out -= dropped
+            self.counts.dropped_ms += dropped / SAMPLES_PER_MS
 
     def _drop(self, count: int) -> int:
         """Drop the oldest `count` packets; return how many samples that was."""
@@ -273,6 +297,7 @@ class JitterBuffer:
 
     def _hold(self, count: int) -> None:
         """Nothing has come: wait for it, so that it is not too late when it comes."""
+        self._left_out = 0  # What was there is played.
         self._held += count
         self._lag += count
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from offhook.audio.pcm import FRAME_MS, bytes_per_frame
+from offhook.audio.pcm import FRAME_MS, as_samples, bytes_per_frame, silence
+from offhook.audio.stretch import crossfade
 
 BLOCK = 64 << 10  # bytes; pushes that are not of one frame are gathered into blocks of this size
 PARTIAL_TICKS = 2  # ticks without new data after which a last partial frame is played
@@ -21,6 +22,9 @@ WINDOW_TICKS = 10  # the depth is judged by its lowest point within so many tick
 TOO_DEEP_MS = 60  # above what the stream had before
 TARGET_MS = 20  # the least that is left when frames are skipped
 SKIP_AMONG = 500  # frames looked at in one go: what is skipped must not hold the tick
+LATE_TICKS = TOO_DEEP_MS // FRAME_MS  # the longest silence that is put down to lateness
+STANDING_WINDOWS = 10  # a surplus that was not needed in so many, 2 s, is taken out …
+MOST_STANDING_WINDOWS = 160  # … later, up to 32 s, if it was needed again: twice as many each time
 
 
 class Playout:
@@ -32,7 +36,10 @@ class Playout:
     A *buffered* stream, one that runs ahead of real time, is played to the last sample. A *live* one, which for
     `LIVE_AFTER_S` has sent no more than real time, gets late when its app or the network stalls and then catches up in
     a burst: the backlog would stay for ever. So when the queue's lowest depth stands more than `TOO_DEEP_MS` above what
-    it was before, whole frames are skipped, silent ones first, until it is back there.
+    it was before, whole frames are skipped, silent ones first, until it is back there. Less than that stays, too: a
+    frame that comes a moment after its tick is played 20 ms late, and so are all that follow. Such a surplus is taken
+    out when it was not needed for 2 s, a frame at a time: a silent one, or after 3 s one that fades into the next. If
+    that was too early, and it runs dry again, the surplus stays twice as long from then on.
     """
 
     def __init__(self, rate: int, limit_ms: int = 600_000, live_trim: bool = True) -> None:
@@ -95,15 +102,13 @@ class Playout:
         if self.queued_bytes >= self.frame_bytes:
             frame = self._take(self.frame_bytes)
             self.played_bytes += self.frame_bytes
-            self._playing = True
             self._idle_ticks += 1
             self.played_frames += 1
-            if self._pace is not None:
-                self._watch_depth(self._pace, now)
-            return frame
+            if not self._playing:
+                self._playing = True
+                self._window.fed()
+            return frame if self._pace is None else self._watch_depth(self._pace, frame, now)
         self._window.interrupted()
-        if not self._playing and not self.queued_bytes:
-            return None
         self._idle_ticks += 1
         if self.queued_bytes and self._idle_ticks > PARTIAL_TICKS:
             frame = self._take(self.queued_bytes)
@@ -112,6 +117,7 @@ class Playout:
             self.played_bytes += len(frame)
             self.padded_frames += 1
             return frame + bytes(self.frame_bytes - len(frame))
+        self._window.dry += 1
         if self._playing:
             self._playing = False
             self.underruns += 1
@@ -163,29 +169,43 @@ class Playout:
         self.odd_bytes_dropped += len(self._odd)
         self._odd = b""
 
-    def _watch_depth(self, pace: _Pace, now: float) -> None:
-        """At the end of each window: has a live stream got deeper than it used to be?"""
+    def _watch_depth(self, pace: _Pace, frame: bytes, now: float) -> bytes:
+        """Has a live stream got deeper than it used to be? Asked at the end of each window; return what is played."""
         window = self._window
         if window.ticks == 0 or self.queued_bytes < window.lowest:
             window.lowest = self.queued_bytes
         window.ticks += 1
         if window.ticks < WINDOW_TICKS:
-            return
+            return frame
         window.ticks = 0
         if window.since != pace.start:  # It was still filling up: what it is usually, the next window says.
-            window.since, window.usual = pace.start, self.limit_bytes
-            window.interrupted()
-            return
+            window.begin(pace.start)
+            return frame
         if self._idle_ticks > PAUSE_TICKS:  # The end of an utterance: it runs low because nothing comes.
             window.interrupted()
-            return
-        if window.before is not None:
-            window.usual = min(window.usual, window.before)
-        window.before = window.lowest
-        bytes_per_ms = self.frame_bytes / FRAME_MS
-        if window.lowest - window.usual > TOO_DEEP_MS * bytes_per_ms and pace.is_live(now):
-            target = max(window.usual, int(TARGET_MS * bytes_per_ms))
+            return frame
+        surplus = window.judge(self.frame_bytes)
+        if not pace.is_live(now):
+            return frame
+        if surplus * FRAME_MS > TOO_DEEP_MS * self.frame_bytes:
+            usual = window.lowest - surplus
+            target = max(usual, TARGET_MS * self.frame_bytes // FRAME_MS)
             self._skip((window.lowest - target) // self.frame_bytes)
+            window.late = (target - usual) // self.frame_bytes
+        elif window.standing >= window.patience:
+            return self._shorten(frame)
+        return frame
+
+    def _shorten(self, frame: bytes) -> bytes:
+        """Return what is played for `frame` and the next one together; only `frame` if it may be better to wait."""
+        window = self._window
+        silent = frame == silence(self.rate)
+        if not silent and window.standing < 1.5 * window.patience:
+            return frame
+        following = self._take(self.frame_bytes)
+        window.taken_out()
+        self.skipped_frames += 1
+        return following if silent else crossfade(as_samples(frame), as_samples(following)).tobytes()
 
     def _skip(self, count: int) -> None:
         """Remove `count` of the next `SKIP_AMONG` frames: digitally silent ones first, then the oldest."""
@@ -205,7 +225,7 @@ class Playout:
 
 
 class _Window:
-    """The lowest depth (bytes) after a pull within the last ticks, and what it usually is.
+    """The lowest depth (bytes) after a pull within the last ticks, what it usually is, and what lateness has added.
 
     A window counts as usual only once another one has followed: the last ones of an utterance, which runs low at its
     end, do not, or its successor would look late.
@@ -215,13 +235,50 @@ class _Window:
         self.ticks = 0
         self.lowest = 0
         self.before: int | None = None  # the lowest of the window before this one
-        self.usual = 0
+        self.usual: int | None = None
         self.since: float | None = None  # start of the utterance that `usual` belongs to
+        self.dry = 0  # ticks since there was something to play
+        self.late = 0  # frames by which lateness has made it deeper
+        self.standing = 0  # windows in a row with a surplus that may be taken out …
+        self.patience = STANDING_WINDOWS  # … once there are so many
+        self._tried = False  # whether one was, and has not been missed so far
+
+    def begin(self, since: float) -> None:
+        """Another utterance began at `since`."""
+        self.since, self.usual = since, None
+        self.patience, self._tried = STANDING_WINDOWS, False
+        self.interrupted()
 
     def interrupted(self) -> None:
         """The queue ran dry, was flushed, or is not fed: begin a new window, and forget the one before."""
         self.ticks = 0
         self.before = None
+        self.standing = 0
+
+    def fed(self) -> None:
+        """There is something to play again: it was a moment late, or it comes after a pause."""
+        if self.dry > LATE_TICKS:
+            self.late = 0
+        else:
+            self.late += self.dry
+            if self._tried:
+                self.patience, self._tried = min(2 * self.patience, MOST_STANDING_WINDOWS), False
+        self.dry = 0
+
+    def taken_out(self) -> None:
+        """A frame of the surplus was."""
+        self.late -= 1
+        self._tried = True
+
+    def judge(self, frame_bytes: int) -> int:
+        """A window has ended: return by how much it was deeper than usual."""
+        if self.before is not None:
+            natural = self.before - self.late * frame_bytes
+            self.usual = max(0, natural) if self.usual is None else min(self.usual, self.before)
+        self.before = self.lowest
+        surplus = 0 if self.usual is None else self.lowest - self.usual
+        self.standing = self.standing + 1 if self.late and surplus >= frame_bytes else 0
+        return surplus
 
 
 class _Pace:

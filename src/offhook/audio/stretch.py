@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
 
 from offhook.audio.g711 import OCTETS_PER_FRAME as FRAME
 from offhook.audio.pcm import Samples
@@ -62,11 +61,12 @@ def crossfade(old: Samples, new: Samples) -> Samples:
 def similarities(template: Samples, line: Samples) -> Floats:
     """Return how alike `template` is to each piece of `line` of its length, first piece first: 1 for the same shape at
     any level, 0 for nothing in common, 1 for anything below the noise floor."""
-    wanted = template.astype(np.float64)
-    pieces = sliding_window_view(line.astype(np.float64), len(wanted))
+    wanted, sound = template.astype(np.float64), line.astype(np.float64)
     floor = len(wanted) * NOISE_FLOOR**2 / 2
-    energies = np.einsum("ij,ij->i", pieces, pieces) + floor
-    alike: Floats = (pieces @ wanted + floor) / np.sqrt(energies * (wanted @ wanted + floor))
+    energy = np.zeros(len(sound) + 1)  # of all that is before a sample; squares of integers, so differences are exact
+    np.cumsum(sound * sound, out=energy[1:])
+    energies = energy[len(wanted) :] - energy[: -len(wanted)] + floor
+    alike: Floats = (np.correlate(sound, wanted) + floor) / np.sqrt(energies * (wanted @ wanted + floor))
     return alike
 
 

@@ -15,8 +15,10 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from offhook.wire.auth import TokenRefused
+
 if TYPE_CHECKING:
-    import jwt
+    from offhook.wire.bearer import Keys
 
 ACS_ISSUER = "https://acscallautomation.communication.azure.com"  # of Offhook, too, unless it is configured
 ACS_JWKS_URL = "https://acscallautomation.communication.azure.com/calling/keys"
@@ -61,12 +63,12 @@ class TokenVerifier:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         """`ssl_context`: to fetch keys from a server with a private CA. Raises ValueError for keys that are none."""
-        self._jwt = _import_jwt()
+        self._bearer = _import_bearer()
         self._url = keys if isinstance(keys, str) else None
         self._audience = audience
         self._issuer = issuer
         self._ssl = ssl_context
-        self._keys: dict[str, jwt.PyJWK] = {} if isinstance(keys, str) else self._read(keys)
+        self._keys: Keys = {} if isinstance(keys, str) else self._bearer.read_keys(keys)
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
@@ -110,22 +112,13 @@ class TokenVerifier:
         if scheme.lower() != "bearer" or not token:
             raise TokenRejected("there is no bearer token")
         try:
-            name = self._jwt.get_unverified_header(token).get("kid", "")
-            key = self._keys.get(name)
-            if key is None:
-                if self._url is None:
-                    raise TokenRejected("it is signed with a key that is not known")
+            name = self._bearer.key_id(token)
+            if name not in self._keys and self._url is not None:
                 raise KeysMissing(f"no key {name!r} at {self._url}")
-            claims: dict[str, Any] = self._jwt.decode(
-                token,
-                key,
-                algorithms=["RS256"],
-                audience=self._audience,
-                issuer=self._issuer,
-                leeway=LEEWAY_S,
-                options={"require": ["exp", "iss", "aud"]},
+            claims: dict[str, Any] = self._bearer.claims(
+                token, self._keys, self._issuer, [self._audience], time.time(), LEEWAY_S
             )
-        except self._jwt.PyJWTError as error:
+        except TokenRefused as error:
             raise TokenRejected(str(error)) from None
         return claims
 
@@ -152,7 +145,7 @@ class TokenVerifier:
     async def _fetch(self) -> None:
         try:
             self._tried_at = time.monotonic()
-            self._keys = self._read(json.loads(await asyncio.to_thread(self._get)))
+            self._keys = self._bearer.read_keys(json.loads(await asyncio.to_thread(self._get)))
             self._fetched_at = time.monotonic()
         except (OSError, ValueError) as error:
             _log.warning("the keys to check tokens by could not be fetched from %s: %s", self._url, error)
@@ -167,25 +160,13 @@ class TokenVerifier:
             document: bytes = response.read(FETCH_LIMIT)
         return document
 
-    def _read(self, document: object) -> dict[str, jwt.PyJWK]:
-        """The usable keys of a JWKS document by their ids; raise ValueError when there is none."""
-        keys = document.get("keys") if isinstance(document, Mapping) else None
-        found: dict[str, jwt.PyJWK] = {}
-        for key in keys if isinstance(keys, list) else []:
-            if isinstance(key, Mapping) and key.get("kty") == "RSA" and key.get("use", "sig") == "sig":
-                try:
-                    found[str(key.get("kid", ""))] = self._jwt.PyJWK({**key}, algorithm="RS256")
-                except (self._jwt.PyJWTError, ValueError, TypeError):
-                    _log.warning("a key of the JWKS document cannot be read, and is left out")
-        if not found:
-            raise ValueError("the JWKS document has no RSA key to check signatures by")
-        return found
 
-
-def _import_jwt() -> Any:
+def _import_bearer() -> Any:
     try:
         import cryptography  # noqa: F401 (PyJWT works without it until the first RSA key)
-        import jwt
+        import jwt  # noqa: F401
+
+        from offhook.wire import bearer
     except ImportError as error:
         raise ImportError('checking tokens needs PyJWT and cryptography: pip install "offhook[auth]"') from error
-    return jwt
+    return bearer

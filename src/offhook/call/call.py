@@ -11,14 +11,17 @@ command that does not apply raises `Refused`, a report that does not apply (it w
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
+from dataclasses import replace
 from typing import Any
 
+from offhook.call import hold, lifecycle, people, play, recognize, streaming, tones, transfer
 from offhook.call import messages as m
+from offhook.call import operation_messages as o
+from offhook.call import people_messages as p
 from offhook.call.model import (
     CONNECTION,
     LEG,
-    STREAM,
+    Asker,
     CallData,
     Connection,
     ConnectionInput,
@@ -30,26 +33,10 @@ from offhook.call.model import (
     LegInput,
     LegState,
     Participant,
-    StreamFailure,
-    StreamInput,
-    StreamState,
     step,
 )
-
-
-class Refusal(Enum):
-    """Why a command was refused; `server.api` has the one table from here to HTTP status and ACS code."""
-
-    CALL_OVER = "Call not found."
-    INVITATION_GONE = "The incoming call was already answered, rejected or redirected, or has ended."
-    NOT_ESTABLISHED = "The call is not established yet."
-    STREAMING_NOT_CONFIGURED = "Media streaming was not configured when the call was created or answered."
-
-
-class Refused(Exception):
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.value)
-        self.refusal = refusal
+from offhook.call.refusals import Refusal as Refusal
+from offhook.call.refusals import Refused as Refused
 
 
 class Call:
@@ -83,60 +70,34 @@ class Call:
     def _create_call(self, command: m.CreateCall) -> None:
         self.data.connections[command.connection.id] = command.connection
         for invitation, to in command.invitations.items():
-            self._invite(invitation, to)
+            self.invite(Invitation(invitation, to))
 
     def _answer(self, command: m.Answer) -> None:
-        self._take(command.invitation)
+        addition = self.take(command.invitation).addition
         self.data.connections[command.connection.id] = command.connection
         if not self._connect_inviters():
-            self._join_all()
+            self.join_all()
+            people.added(self, addition)
 
     def _reject(self, command: m.Reject) -> None:
-        self._take(command.invitation)
-        self._settle(command.cause)
+        people.not_added(self, self.take(command.invitation).addition, command.cause)
+        self.settle(command.cause)
 
     def _redirect(self, command: m.Redirect) -> None:
-        self._take(command.invitation)
-        self._invite(command.new_invitation, command.to)
+        invitation = self.take(command.invitation)
+        self.invite(replace(invitation, id=command.new_invitation, to=command.to, leg=None))
 
     def _hang_up(self, command: m.HangUp) -> None:
-        self._leave(self._connection(command.connection), EndCause.HUNG_UP_BY_APP)
-        self._settle(EndCause.REMOTE_LEFT)
-        self._participants_changed()
+        self.leave(self._connection(command.connection), EndCause.HUNG_UP_BY_APP)
+        self.settle(EndCause.REMOTE_LEFT)
+        self.party_left(self.data.connections[command.connection].party)
 
     def _terminate(self, command: m.Terminate) -> None:
-        self._leave(self._connection(command.connection), EndCause.HUNG_UP_BY_APP)
-        self._finish(EndCause.ENDED_BY_OTHER_APP)
+        self.leave(self._connection(command.connection), EndCause.HUNG_UP_BY_APP)
+        self.finish(EndCause.ENDED_BY_OTHER_APP)
 
     def _end_call(self, command: m.EndCall) -> None:
-        self._finish(command.cause)
-
-    def _start_stream(self, command: m.StartStream) -> None:
-        connection = self._established(command.connection)
-        stream = connection.stream
-        if stream.options is None:
-            raise Refused(Refusal.STREAMING_NOT_CONFIGURED)
-        was_active = stream.state is StreamState.ACTIVE
-        stream.operation_context = command.operation_context
-        stream.callback = command.callback
-        if was_active:  # Nothing to open, but the app that asked waits for its event.
-            self._notify(connection, m.StreamingStarted(command.operation_context), command.callback)
-        elif stream.state is StreamState.OPENING:
-            pass  # The event of the opening under way carries this context.
-        else:
-            self._open_stream(connection)
-
-    def _stop_stream(self, command: m.StopStream) -> None:
-        connection = self._established(command.connection)
-        stream = connection.stream
-        if stream.options is None:
-            raise Refused(Refusal.STREAMING_NOT_CONFIGURED)
-        was_open = stream.state is not StreamState.INACTIVE
-        stream.state = step(STREAM, stream.state, StreamInput.STOP)
-        context = command.operation_context or stream.operation_context
-        self._notify(connection, m.StreamingStopped(context), command.callback)
-        if was_open:
-            self._effects.append(m.CloseStream(connection.id))
+        self.finish(command.cause)
 
     # ------------------------------------------------------------------------------------------ reports
 
@@ -144,7 +105,7 @@ class Call:
         leg = self.data.legs[report.leg]
         leg.state = step(LEG, leg.state, LegInput.READY)
         for invitation in list(self.data.invitations.values()):
-            self._invite(invitation.id, invitation.to)
+            self.invite(invitation)
 
     def _phone_rings(self, report: m.PhoneRings) -> None:
         invitation = self.data.invitations[report.invitation]
@@ -155,69 +116,57 @@ class Call:
         invitation = self._invitation_of(report.leg)
         if invitation is None:
             return  # It answered twice, or too late.
-        self._take(invitation.id)
+        self.data.legs[report.leg].addition = self.take(invitation.id).addition
         self._effects.append(m.ConnectLeg(report.leg))
         self._connect_inviters()
 
     def _leg_connected(self, report: m.LegConnected) -> None:
         leg = self.data.legs[report.leg]
         leg.state = step(LEG, leg.state, LegInput.CONNECT)
-        self._join_all()
+        self.join_all()
+        people.leg_joined(self, leg)
 
     def _leg_ended(self, report: m.LegEnded) -> None:
         leg = self.data.legs[report.leg]
         was_connected = leg.state is LegState.CONNECTED
         leg.state = step(LEG, leg.state, LegInput.END)
         if (invitation := self._invitation_of(report.leg)) is not None:
-            self._take(invitation.id)
-        self._settle(report.cause)
+            leg.addition = self.take(invitation.id).addition
+        self._leg_left(leg, report.cause)
+        self.settle(report.cause)
         if was_connected:
-            self._participants_changed()
+            self.party_left(leg.party)
 
     def _unreachable(self, report: m.Unreachable) -> None:
-        self._give_up(report.invitation, report.cause)
+        self.give_up(report.invitation, report.cause)
 
     def _ring_timed_out(self, report: m.RingTimedOut) -> None:
-        self._give_up(report.invitation, EndCause.NO_ANSWER)
-
-    def _stream_opened(self, report: m.StreamOpened) -> None:
-        connection = self._streaming(report.connection, report.epoch)
-        stream = connection.stream
-        stream.state = step(STREAM, stream.state, StreamInput.REOPENED if report.again else StreamInput.OPENED)
-        self._notify(connection, m.StreamingStarted(stream.operation_context, report.again), stream.callback)
-
-    def _stream_failed(self, report: m.StreamFailed) -> None:
-        connection = self._streaming(report.connection, report.epoch)
-        stream = connection.stream
-        stream.state = step(STREAM, stream.state, StreamInput.FAILED)
-        event = m.StreamingFailed(report.failure, report.detail, stream.operation_context)
-        self._notify(connection, event, stream.callback)
-
-    def _stream_closed(self, report: m.StreamClosed) -> None:
-        connection = self._streaming(report.connection, report.epoch)
-        stream = connection.stream
-        stream.state = step(STREAM, stream.state, StreamInput.CLOSED)
-        self._notify(connection, m.StreamingStopped(stream.operation_context), stream.callback)
+        self.give_up(report.invitation, EndCause.NO_ANSWER)
 
     # ------------------------------------------------------------------------------------------ invitations
 
-    def _invite(self, invitation: str, to: str) -> None:
-        self.data.invitations[invitation] = Invitation(invitation, to)
-        self._effects.append(m.Invite(invitation, to))
-        self._effects.append(m.SetRingTimer(invitation, self.data.ring_timeout))
+    def invite(self, invitation: Invitation) -> None:
+        self.data.invitations[invitation.id] = invitation
+        seconds = self.data.ring_timeout if invitation.ring_timeout is None else invitation.ring_timeout
+        self._effects.append(m.Invite(invitation.id, invitation.to))
+        self._effects.append(m.SetRingTimer(invitation.id, seconds))
 
-    def _take(self, invitation: str) -> None:
+    def take(self, id: str) -> Invitation:
         """End an invitation, whichever way; whoever else still rings for it stops."""
-        if self.data.invitations.pop(invitation, None) is None:
+        invitation = self.data.invitations.pop(id, None)
+        if invitation is None:
             raise Refused(Refusal.INVITATION_GONE)
-        self._effects.append(m.Withdraw(invitation))
+        self._effects.append(m.Withdraw(id))
+        return invitation
 
-    def _give_up(self, invitation: str, cause: EndCause) -> None:
-        leg = self.data.invitations[invitation].leg
-        self._take(invitation)
+    def give_up(self, id: str, cause: EndCause) -> None:
+        """End an invitation that nobody has answered."""
+        leg = self.data.invitations[id].leg
+        addition = self.take(id).addition
         if leg is not None:
-            self._end_leg(self.data.legs[leg], cause)
-        self._settle(cause)
+            self.end_leg(self.data.legs[leg], cause)
+        people.not_added(self, addition, cause)
+        self.settle(cause)
 
     def _invitation_of(self, leg: str) -> Invitation | None:
         return next((i for i in self.data.invitations.values() if i.leg == leg), None)
@@ -230,85 +179,79 @@ class Call:
             raise Refused(Refusal.CALL_OVER)
         return connection
 
-    def _established(self, id: str) -> Connection:
+    def established(self, id: str) -> Connection:
         connection = self._connection(id)
         if connection.state is not ConnectionState.CONNECTED:
             raise Refused(Refusal.NOT_ESTABLISHED)
         return connection
 
-    def _streaming(self, id: str, epoch: int) -> Connection:
-        connection = self.data.connections[id]
-        if connection.stream.epoch != epoch:
-            raise KeyError(epoch)  # A report about an earlier opening.
-        return connection
-
     def _connect_inviters(self) -> bool:
         """Connect the callers that hear ringing; whether there were any."""
         ringing = [leg for leg in self.data.legs.values() if leg.inviter and leg.state is LegState.RINGING]
-        self._effects.extend(m.ConnectLeg(leg.id) for leg in ringing)
+        for leg in ringing:
+            if leg.of_call is None:
+                self._effects.append(m.ConnectLeg(leg.id))
+            else:
+                self._effects.append(p.Tell(leg.of_call, p.TransferAnswered(self.data.id)))
         return bool(ringing)
 
-    def _join_all(self) -> None:
+    def join_all(self) -> None:
+        """Whoever has answered is in the call, and everybody is told who is."""
         for connection in self.data.connections.values():
             if connection.state is ConnectionState.CONNECTING:
                 connection.state = step(CONNECTION, connection.state, ConnectionInput.JOIN)
-                self._notify(connection, m.CallConnected(connection.operation_context))
-        self._participants_changed()
-        for connection in self.data.connections.values():
-            options = connection.stream.options
-            fresh = connection.state is ConnectionState.CONNECTED and connection.stream.epoch == 0
-            if fresh and options is not None and options.start:
-                connection.stream.operation_context = connection.operation_context
-                self._open_stream(connection)
+                self.notify(connection, m.CallConnected(connection.operation_context))
+        self.participants_changed()
+        streaming.joined(self)
 
-    def _open_stream(self, connection: Connection) -> None:
-        stream = connection.stream
-        assert stream.options is not None
-        stream.state = step(STREAM, stream.state, StreamInput.START)
-        stream.epoch += 1
-        self._effects.append(m.OpenStream(connection.id, stream.epoch, stream.options))
-
-    def _end_leg(self, leg: Leg, cause: EndCause) -> None:
+    def end_leg(self, leg: Leg, cause: EndCause) -> None:
         leg.state = step(LEG, leg.state, LegInput.END)
+        if leg.of_call is not None:  # It is not ours to end: it stays where it is.
+            self._effects.append(p.Tell(leg.of_call, p.TransferEnded(self.data.id, cause)))
+            return
         self._effects.append(m.EndLeg(leg.id, cause))
+        self._leg_left(leg, cause)
 
-    def _leave(self, connection: Connection, cause: EndCause) -> None:
-        """Take one connection out: its stream first, CallDisconnected last, nothing after it (contract 4.6)."""
-        stream = connection.stream
-        if stream.state is StreamState.OPENING:
-            failed = m.StreamingFailed(
-                StreamFailure.SHUTDOWN, "the call ended while the socket was opening", stream.operation_context
-            )
-            self._notify(connection, failed, stream.callback)
-        elif stream.state is StreamState.ACTIVE:
-            self._notify(connection, m.StreamingStopped(stream.operation_context), stream.callback)
-        if stream.state in (StreamState.OPENING, StreamState.ACTIVE):
-            stream.state = step(STREAM, stream.state, StreamInput.STOP)
-            self._effects.append(m.CloseStream(connection.id))
+    def _leg_left(self, leg: Leg, cause: EndCause) -> None:
+        people.leg_left(self, leg, cause)
+        transfer.leg_left(self, leg)
+
+    def leave(self, connection: Connection, cause: EndCause) -> None:
+        """Take one connection out: what it has begun ends first, then its stream; after CallDisconnected comes nothing
+        (contract 4.6)."""
+        lifecycle.connection_left(self, connection.id)
+        streaming.left(self, connection)
         if connection.state is ConnectionState.CONNECTING and cause is not EndCause.HUNG_UP_BY_APP:
-            failed_event = m.CreateCallFailed if connection.created else m.AnswerFailed
-            self._notify(connection, failed_event(cause, connection.operation_context))
+            self.notify(connection, _failed(connection, cause))
         connection.state = step(CONNECTION, connection.state, ConnectionInput.LEAVE)
-        self._notify(connection, m.CallDisconnected(cause, connection.operation_context))
+        self.notify(connection, m.CallDisconnected(cause, connection.operation_context))
 
-    def _settle(self, cause: EndCause) -> None:
-        """End the call when nobody is in it, or one member alone who waits for nobody."""
+    def settle(self, cause: EndCause) -> None:
+        """End the call when nobody is in it, or one member alone who waits for nobody.
+
+        An app that has joined is company, but no member: a call of such apps alone ends, unless it is a group's or a
+        room's, which lasts as long as any app is in it.
+        """
         legs = [leg for leg in self.data.legs.values() if leg.state is not LegState.ENDED]
-        members = [leg for leg in legs if self._invitation_of(leg.id) is None]
-        alive = [c for c in self.data.connections.values() if c.state is not ConnectionState.DISCONNECTED]
-        inside = len(members) + len(alive)
-        if not inside or inside + len(self.data.invitations) < 2:
-            self._finish(cause)
+        alive = [app for app in self.data.connections.values() if app.state is not ConnectionState.DISCONNECTED]
+        if self.data.locator is not None and alive:
+            return
+        members = sum(self._invitation_of(leg.id) is None for leg in legs) + sum(not app.joined for app in alive)
+        company = sum(app.joined for app in alive) + len(self.data.invitations)
+        if not members or members + company < 2:
+            self.finish(cause)
 
-    def _finish(self, cause: EndCause) -> None:
+    def finish(self, cause: EndCause) -> None:
+        people.call_ends(self)
+        transfer.call_ends(self)
         for invitation in list(self.data.invitations):
-            self._take(invitation)
+            self.take(invitation)
         for connection in self.data.connections.values():
             if connection.state is not ConnectionState.DISCONNECTED:
-                self._leave(connection, cause)
+                self.leave(connection, cause)
         for leg in self.data.legs.values():
             if leg.state is not LegState.ENDED:
-                self._end_leg(leg, cause)
+                self.end_leg(leg, cause)
         self.data.over = True
         self._effects.append(m.CallOver())
 
@@ -317,18 +260,51 @@ class Call:
     def participants(self) -> tuple[Participant, ...]:
         """Who is in the call: connected legs and connected apps, in the order of joining."""
         legs = [leg.party for leg in self.data.legs.values() if leg.state is LegState.CONNECTED]
-        apps = [c.party for c in self.data.connections.values() if c.state is ConnectionState.CONNECTED]
-        return tuple(Participant(party) for party in dict.fromkeys([*legs, *apps]))
+        apps = [
+            app.party
+            for app in self.data.connections.values()
+            if app.state is ConnectionState.CONNECTED and not app.joined
+        ]
+        held = lifecycle.held(self)
+        return tuple(
+            Participant(party, party in self.data.muted, party in held) for party in dict.fromkeys([*legs, *apps])
+        )
 
-    def _participants_changed(self) -> None:
+    def party_left(self, party: str) -> None:
+        """Somebody has left, and the call goes on if it is not over."""
+        if not self.data.over:
+            lifecycle.party_left(self, party)
+            self.participants_changed()
+
+    def participants_changed(self) -> None:
         participants = self.participants()
         for connection in self.data.connections.values():
             if connection.state is ConnectionState.CONNECTED:
                 connection.sequence += 1
-                self._notify(connection, m.ParticipantsUpdated(participants, connection.sequence))
+                self.notify(connection, m.ParticipantsUpdated(participants, connection.sequence))
 
-    def _notify(self, connection: Connection, event: m.Event, callback: str | None = None) -> None:
+    # ------------------------------------------------------------------------------------------ effects
+
+    def notify(self, connection: Connection, event: m.Event, callback: str | None = None) -> None:
         self._effects.append(m.Notify(connection.id, event, callback))
+
+    def tell(self, asker: Asker, event: m.Event) -> None:
+        """Tell who asked for something how that has ended, if it still is in the call."""
+        connection = self.data.connections.get(asker.connection)
+        if connection is not None and connection.state is not ConnectionState.DISCONNECTED:
+            self.notify(connection, event, asker.callback)
+
+    def effect(self, effect: m.Effect) -> None:
+        self._effects.append(effect)
+
+
+def _failed(connection: Connection, cause: EndCause) -> m.Event:
+    """Return what an app is told whose call has never been established."""
+    if connection.joined:
+        return p.ConnectFailed(cause, connection.operation_context)
+    if connection.created:
+        return m.CreateCallFailed(cause, connection.operation_context)
+    return m.AnswerFailed(cause, connection.operation_context)
 
 
 def _drop_if_overtaken(handler: Callable[[Call, Any], None]) -> Callable[[Call, Any], None]:
@@ -352,8 +328,8 @@ _HANDLERS: dict[type, Callable[[Call, Any], None]] = {
     m.HangUp: Call._hang_up,
     m.Terminate: Call._terminate,
     m.EndCall: Call._end_call,
-    m.StartStream: Call._start_stream,
-    m.StopStream: Call._stop_stream,
+    m.StartStream: streaming.start,
+    m.StopStream: streaming.stop,
     m.LegReady: _drop_if_overtaken(Call._leg_ready),
     m.PhoneRings: _drop_if_overtaken(Call._phone_rings),
     m.LegAnswered: _drop_if_overtaken(Call._leg_answered),
@@ -361,7 +337,39 @@ _HANDLERS: dict[type, Callable[[Call, Any], None]] = {
     m.LegEnded: _drop_if_overtaken(Call._leg_ended),
     m.Unreachable: _drop_if_overtaken(Call._unreachable),
     m.RingTimedOut: _drop_if_overtaken(Call._ring_timed_out),
-    m.StreamOpened: _drop_if_overtaken(Call._stream_opened),
-    m.StreamFailed: _drop_if_overtaken(Call._stream_failed),
-    m.StreamClosed: _drop_if_overtaken(Call._stream_closed),
+    m.StreamOpened: _drop_if_overtaken(streaming.opened),
+    m.StreamFailed: _drop_if_overtaken(streaming.failed),
+    m.StreamClosed: _drop_if_overtaken(streaming.closed),
+    p.AddParticipant: people.add,
+    p.CancelAdd: people.cancel,
+    p.RemoveParticipant: people.remove,
+    p.Join: people.join,
+    p.TransferParticipant: transfer.transfer,
+    p.PlaceTransfer: transfer.place,
+    p.MoveHere: transfer.move_here,
+    p.TransferAnswered: _drop_if_overtaken(transfer.answered),
+    p.TransferEnded: _drop_if_overtaken(transfer.ended),
+    p.Abandoned: _drop_if_overtaken(transfer.abandoned),
+    p.Wanted: _drop_if_overtaken(transfer.wanted),
+    p.NotMoved: _drop_if_overtaken(transfer.not_moved),
+    p.LegArrived: _drop_if_overtaken(transfer.arrived),
+    o.Play: play.play,
+    o.Recognize: recognize.recognize,
+    o.CancelMedia: play.cancel_media,
+    o.WatchTones: tones.watch,
+    o.UnwatchTones: tones.unwatch,
+    o.SendTones: tones.send,
+    o.Mute: hold.mute,
+    o.Hold: hold.hold,
+    o.Unhold: hold.unhold,
+    o.Prepared: _drop_if_overtaken(play.prepared),
+    o.PlayBegan: _drop_if_overtaken(play.play_began),
+    o.PlayEnded: _drop_if_overtaken(play.play_ended),
+    o.SpeechBegan: _drop_if_overtaken(recognize.speech_began),
+    o.SpeechEnded: _drop_if_overtaken(recognize.speech_ended),
+    o.Recognised: _drop_if_overtaken(recognize.recognised),
+    o.RecognitionFailed: _drop_if_overtaken(recognize.recognition_failed),
+    o.TonesPressed: _drop_if_overtaken(tones.pressed),
+    o.TonesSent: _drop_if_overtaken(tones.sent),
+    o.TimedOut: _drop_if_overtaken(recognize.timed_out),
 }

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from offhook.call import operation_messages as o
+from offhook.call import people_messages as p
 from offhook.call.model import Connection, EndCause, Participant, StreamFailure, StreamOptions
 
 # ---------------------------------------------------------------------------------------------------- commands
@@ -88,7 +90,20 @@ class EndCall:
     cause: EndCause
 
 
-Command = PlaceCall | CreateCall | Answer | Reject | Redirect | HangUp | Terminate | StartStream | StopStream | EndCall
+Command = (
+    PlaceCall
+    | CreateCall
+    | Answer
+    | Reject
+    | Redirect
+    | HangUp
+    | Terminate
+    | StartStream
+    | StopStream
+    | EndCall
+    | o.Command
+    | p.Command
+)
 
 # ---------------------------------------------------------------------------------------------------- reports
 
@@ -179,6 +194,8 @@ Report = (
     | StreamOpened
     | StreamFailed
     | StreamClosed
+    | o.Report
+    | p.Report
 )
 Message = Command | Report
 
@@ -241,6 +258,8 @@ Event = (
     | StreamingStarted
     | StreamingStopped
     | StreamingFailed
+    | o.Event
+    | p.Event
 )
 
 # ---------------------------------------------------------------------------------------------------- effects
@@ -306,4 +325,16 @@ class CallOver:
     """Nothing is left of the call; always the last effect."""
 
 
-Effect = Invite | Withdraw | SetRingTimer | ConnectLeg | EndLeg | OpenStream | CloseStream | Notify | CallOver
+Effect = (
+    Invite
+    | Withdraw
+    | SetRingTimer
+    | ConnectLeg
+    | EndLeg
+    | OpenStream
+    | CloseStream
+    | Notify
+    | CallOver
+    | o.Effect
+    | p.Effect
+)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
 
+from offhook.call.operations import Operation
+
 
 class LegState(Enum):
     WAITING = "waiting"  # we know of it, its audio path is not there yet
@@ -118,6 +120,7 @@ class EndCause(Enum):
     NO_ANSWER = "no answer"
     UNREACHABLE = "unreachable"
     CANCELED = "canceled"
+    REMOVED = "removed by an app"
     MEDIA_LOST = "media lost"
 
 
@@ -158,7 +161,10 @@ class MediaStream:
 
 @dataclass(slots=True)
 class Connection:
-    """One app's hold on a Call. `party` is the app's own raw id, under which the others see it."""
+    """One app's hold on a Call. `party` is the app's own raw id, under which the others see it.
+
+    `created`: made by createCall; `joined`: made by connect, which nobody sees (recorded: E11); else by answerCall.
+    """
 
     id: str
     party: str
@@ -171,9 +177,54 @@ class Connection:
     source_name: str | None = None
     targets: tuple[str, ...] = ()
     answered_by: str | None = None
-    created: bool = False  # made by createCall (else by answerCall)
+    created: bool = False
+    joined: bool = False
     state: ConnectionState = ConnectionState.CONNECTING
     sequence: int = 0  # of ParticipantsUpdated
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Which app asked for something that ends later, and how it is told of the end."""
+
+    connection: str
+    context: str | None = None
+    callback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What somebody who is called is shown. `caller`: a raw id."""
+
+    caller: str
+    name: str = ""
+    custom_context: dict[str, dict[str, str]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """An addParticipant that is under way. `id`: of its invitation as the app knows it, whoever it is redirected to."""
+
+    id: str
+    party: str
+    asker: Asker
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A moveParticipants that is under way, from the call in which `from_connection` is."""
+
+    from_connection: str
+    asker: Asker
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A leg of this call, the transferee, calls `target` in another one, and leaves for that when it is answered."""
+
+    leg: str
+    target: str
+    asker: Asker
 
 
 @dataclass(slots=True)
@@ -184,15 +235,23 @@ class Leg:
     party: str
     state: LegState
     inviter: bool = False  # the caller, as opposed to a called phone
+    of_call: str | None = None  # a transferee: the call in which he is until this one is answered
+    addition: Addition | None = None  # by which it comes, until it is connected
 
 
 @dataclass(slots=True)
 class Invitation:
-    """Somebody who was called and has not answered yet: a phone (it then has a leg) or an app (IncomingCall)."""
+    """Somebody who was called and has not answered yet: a phone (it then has a leg) or an app (IncomingCall).
+
+    `shown`, `ring_timeout`: None for what the call has.
+    """
 
     id: str
     to: str
     leg: str | None = None
+    shown: Shown | None = None
+    ring_timeout: float | None = None
+    addition: Addition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,4 +277,13 @@ class CallData:
     legs: dict[str, Leg] = field(default_factory=dict)
     connections: dict[str, Connection] = field(default_factory=dict)
     invitations: dict[str, Invitation] = field(default_factory=dict)
+    operations: dict[str, Operation] = field(default_factory=dict)
+    muted: set[str] = field(default_factory=set)  # raw ids; who is on hold has an operation that says so
+    transfers: dict[str, Transfer] = field(default_factory=dict)  # by id of the call in which the target rings
+    locator: str | None = None  # of a group or room, which apps connect to
     over: bool = False
+
+    @property
+    def shown(self) -> Shown:
+        """What those who are called are shown, unless their invitation says otherwise."""
+        return Shown(self.caller, self.caller_name, self.custom_context)

@@ -83,6 +83,8 @@ def serve(
         int | None, typer.Option(help="Media worker processes (default on Linux: one per core).")
     ] = None,
     allow_private: Annotated[list[str] | None, typer.Option(help="CIDR that production may dial.")] = None,
+    sip: Annotated[int | None, typer.Option(help="Port for SIP telephones, UDP and TCP.", min=0, max=65535)] = None,
+    sips: Annotated[int | None, typer.Option(help="Port for SIP telephones, TLS.", min=0, max=65535)] = None,
 ) -> None:
     """Run the server until it is told to stop."""
     given = {
@@ -98,6 +100,7 @@ def serve(
         "data_dir": data_dir,
         "workers": workers,
         "allow_private": allow_private,
+        "sip": {key: port for key, port in (("port", sip), ("tls_port", sips)) if port is not None} or None,
     }
     logs.begin()
     try:
@@ -236,7 +239,7 @@ def env(
     json_: JsonOption = False,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Print the exports that point an SDK here: trust, without losing the public roots, and the connection string."""
+    """Print the exports that point an SDK here: trust, without losing the public roots, and how to sign in."""
     settings = Settings.load(**({"data_dir": data_dir} if data_dir else {}))
     made = tls.ensure(settings.data_dir, settings.names)
     variables = {
@@ -245,8 +248,11 @@ def env(
         "NODE_EXTRA_CA_CERTS": str(made.ca),  # JavaScript: on top of the roots that Node brings
     }
     with contextlib.suppress(NoServer):
-        strings = find(None, None, settings.data_dir).connection_strings()
+        where = find(None, None, settings.data_dir)
+        strings = where.connection_strings()
         variables["ACS_CONNECTION_STRING"] = strings.get("https") or strings["python-http"]
+        variables["ACS_ENDPOINT"] = where.https or where.url
+        variables |= where.identity()
     if json_:
         print(json.dumps(variables))
         return

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from offhook.server import tls
 from offhook.server.config import DEVELOPMENT_KEY, Settings
+from offhook.server.identity import ENDPOINT_PATH
 from offhook.server.listening import SERVER_FILE
 from offhook.testing.caller import Caller
 
@@ -26,6 +27,7 @@ class Where:
     http: str | None
     key: str
     ca: Path
+    identity_header: str | None = None  # secret of its managed identity endpoint, where it has one
 
     @property
     def url(self) -> str:
@@ -51,6 +53,12 @@ class Where:
             strings["dotnet-http"] = strings["js-http"] = f"endpoint={self.http}/;accesskey={self.key}"
         return strings
 
+    def identity(self) -> dict[str, str]:
+        """Return the variables by which `DefaultAzureCredential` gets a token of this server; see docs/identity.md."""
+        if self.identity_header is None:
+            return {}
+        return {"IDENTITY_ENDPOINT": self.url + ENDPOINT_PATH, "IDENTITY_HEADER": self.identity_header}
+
 
 def find(server: str | None, key: str | None, data_dir: Path | None) -> Where:
     """Return the server that is meant; raise `NoServer` when none is named and none is running."""
@@ -66,7 +74,7 @@ def find(server: str | None, key: str | None, data_dir: Path | None) -> Where:
         raise NoServer(_nobody(directory)) from None
     if not _runs(told["pid"]):
         raise NoServer(_nobody(directory))
-    return Where(told["https"], told["http"], key or told["key"], Path(told["ca"]))
+    return Where(told["https"], told["http"], key or told["key"], Path(told["ca"]), told.get("identityHeader"))
 
 
 def _nobody(directory: Path) -> str:

@@ -22,7 +22,7 @@ from offhook.audio import dtmf, g711
 from offhook.audio.jitter import JitterBuffer
 from offhook.legs import rtcp, udp
 from offhook.legs.udp import Address, UdpSocket
-from offhook.media.link import LegJoined, OpenRtp
+from offhook.media.link import AgreeRtp, DigitsSent, LegJoined, OpenRtp
 from offhook.media.plane import Row
 from offhook.media.worker import MediaWorker
 
@@ -78,6 +78,8 @@ class RtpLeg:
     ) -> None:
         """`settle` is told when packets arrive, in loop time: some time after `connect`, and after each `watch`."""
         self.id = order.leg
+        self.host = order.host
+        self.keys = order.srtp
         self._codec = codec
         self._srtp = srtp
         self._socket, self._rtcp_socket = sockets
@@ -109,6 +111,7 @@ class RtpLeg:
         self._timestamp = secrets.randbits(32)
         self._marker = _MARKER  # on the first packet after none
         self._digits_out = dtmf.DigitSender()
+        self._sending: list[str] = []  # operations whose digits are on their way
         self._octets = 0
         self.rtcp = rtcp.Reporter(self._ssrc, secrets.token_hex(8))  # a random name: RFC 7022
         self.sent = self.unsent = self.unreachable = 0
@@ -141,6 +144,8 @@ class RtpLeg:
         if self._remote is None:
             return
         if (digit := self._digits_out.next(timestamp)) is None:
+            if self._sending and self._digits_out.done:
+                self._digits_sent()
             self._transmit(self._audio_type | self._marker, timestamp, data)
             self._marker = 0
         else:
@@ -253,10 +258,63 @@ class RtpLeg:
         """The telephone is on hold: its silence does not count."""
         self._held = held
 
-    def send_digits(self, tones: str) -> None:
-        """Send tones to the telephone; those it does not take, or that are too many (`dtmf.QUEUE`), are dropped."""
-        if self._dtmf_type is not None and self._digits_out.has_room(len(tones)):
-            self._digits_out.press(tones)
+    def agree(self, order: AgreeRtp, codec: g711.Codec, srtp: Srtp | None) -> None:
+        """What was agreed on anew rules from the next tick on; `srtp` is for new keys, None as long as they stay.
+
+        The caller has seen to it (`relatch`) that packets may come from elsewhere, when `order.remote` is another one.
+        """
+        self._held = order.held
+        self._audio_type, self._dtmf_type, self._mux = order.payload_type, order.dtmf_type, order.rtcp_mux
+        if srtp is not None:
+            self._srtp, self.keys = srtp, order.srtp
+        if order.remote is not None:
+            self._remote = order.remote
+        if codec is not self._codec:
+            self._codec, self.jitter = codec, JitterBuffer(codec)
+            if self.row is not None:
+                self.reseat(self.row.call)
+
+    def relatch(self, sockets: Sockets) -> None:
+        """Take packets from anywhere again, by new sockets at the old ports."""
+        self._socket, self._rtcp_socket = sockets
+        self._latched = None
+        self.watch()
+
+    @property
+    def remote(self) -> Address:
+        """Where packets are sent to."""
+        return self._remote
+
+    def reseat(self, call: str) -> None:
+        """Go over into the mix of another call, or into the same one in another way."""
+        if self.row is not None:
+            self._worker.plane.remove(self.row)
+            self.row = Row(call, self.row.party, g711.RATE, self, self, codec=self._codec)
+            self._worker.plane.add(self.row)
+            self._worker.clock.wake()
+
+    def press(self, tones: str) -> None:
+        """Signalling says that the telephone has pressed digits."""
+        if self.row is not None:
+            self._worker.pressed(self.row.call, self.id, tones)
+
+    def send_digits(self, tones: str, operation: str) -> None:
+        """Send tones to the telephone, and tell when they are out, or why they never will be."""
+        failure = ""
+        if self._dtmf_type is None:
+            failure = "the telephone takes no telephone events"
+        elif not self._digits_out.has_room(len(tones)):
+            failure = "too many digits wait to be sent"
+        if failure:
+            self._worker.tell(DigitsSent(self.id, operation, failure))
+            return
+        self._digits_out.press(tones)
+        self._sending.append(operation)
+
+    def _digits_sent(self) -> None:
+        for operation in self._sending:
+            self._loop.call_soon(self._worker.tell, DigitsSent(self.id, operation))
+        self._sending.clear()
 
     def watch(self) -> None:
         """Look anew when packets arrive."""
@@ -280,9 +338,13 @@ class RtpLeg:
             if self._latched is not None:
                 self._transmit_rtcp(rtcp.goodbye(self._ssrc))
         finally:
-            self._socket.close()
-            if self._rtcp_socket is not None:
-                self._rtcp_socket.close()
+            self.close_sockets()
+
+    def close_sockets(self) -> None:
+        """Nothing comes and goes any more."""
+        self._socket.close()
+        if self._rtcp_socket is not None:
+            self._rtcp_socket.close()
 
     # ------------------------------------------------------------------------------------------ RTCP
 
@@ -327,7 +389,7 @@ class RtpLeg:
         if self._srtp is not None:
             packet = self._srtp.protect_rtcp(packet)
         try:
-            if self._rtcp_socket is None:
+            if self._rtcp_socket is None or self._mux:
                 self._socket.send(packet)
             else:
                 host, port, *rest = self._latched

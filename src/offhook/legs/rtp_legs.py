@@ -16,11 +16,14 @@ from offhook.legs.rtp import RtpLeg, Sockets
 from offhook.legs.slots import arrival_phase, best_slot
 from offhook.legs.udp import UdpSocket, open_udp
 from offhook.media.link import (
+    AgreeRtp,
     ConnectLeg,
     EndLeg,
     HoldLeg,
     LegGone,
     OpenRtp,
+    PressDigits,
+    ReseatLeg,
     RtpOpened,
     SendDigits,
     SrtpKeys,
@@ -94,7 +97,12 @@ class RtpLegs:
                 ConnectLeg: lambda order: self._with(order.leg, lambda leg: leg.connect(order.call, order.party)),
                 EndLeg: lambda order: self._with(order.leg, self._end),
                 HoldLeg: lambda order: self._with(order.leg, lambda leg: leg.hold(order.held)),
-                SendDigits: lambda order: self._with(order.leg, lambda leg: leg.send_digits(order.tones)),
+                AgreeRtp: self._agree,
+                ReseatLeg: lambda order: self._with(order.leg, partial(self._reseat, order.call)),
+                SendDigits: lambda order: self._with(
+                    order.leg, lambda leg: leg.send_digits(order.tones, order.operation)
+                ),
+                PressDigits: lambda order: self._with(order.leg, lambda leg: leg.press(order.tones)),
             }
         )
 
@@ -132,6 +140,30 @@ class RtpLegs:
         self._review_later(leg)
         self._worker.tell(RtpOpened(order.leg, port))
 
+    def _agree(self, order: AgreeRtp) -> None:
+        found = self._legs.get(order.leg)
+        if found is None:
+            return
+        leg, port = found
+        try:
+            codec, srtp = _codec(order.codec), _srtp(order.srtp) if order.srtp != leg.keys else None
+            if order.remote is not None and leg.remote is not None and order.remote != leg.remote:
+                leg.close_sockets()
+                leg.relatch(self._sockets(leg.host, order.rtcp_mux, port))
+        except (OSError, ValueError) as error:
+            self._end(leg)
+            self._worker.tell(LegGone(order.leg, f"its audio could not be changed: {error}"))
+            return
+        leg.agree(order, codec, srtp)
+
+    def _reseat(self, call: str, leg: RtpLeg) -> None:
+        self._stop_leading(leg)
+        leg.reseat(call)
+
+    def _stop_leading(self, leg: RtpLeg) -> None:
+        if leg.row is not None and self._leaders.get(leg.row.call) is leg:
+            del self._leaders[leg.row.call]
+
     def _sockets(self, host: str, rtcp_mux: bool, port: int) -> Sockets:
         rtp = self._open_socket(host, port)
         try:
@@ -141,8 +173,7 @@ class RtpLegs:
             raise
 
     def _end(self, leg: RtpLeg) -> None:
-        if leg.row is not None and self._leaders.get(leg.row.call) is leg:
-            del self._leaders[leg.row.call]
+        self._stop_leading(leg)
         leg.end()
         self._over.update(dict(zip(COUNTS, _counts_of(leg), strict=True)))
         self._reviews.pop(leg.id).cancel()

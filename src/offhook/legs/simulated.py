@@ -23,6 +23,7 @@ from offhook.audio.playout import Playout
 from offhook.legs.bad_line import BadLine
 from offhook.media.link import (
     ConnectLeg,
+    DigitsSent,
     EndLeg,
     ExpectLeg,
     LegAttached,
@@ -33,34 +34,44 @@ from offhook.media.link import (
     Order,
     PhoneAnswered,
     PhoneWaits,
+    PressDigits,
+    ReseatLeg,
     RingPhone,
+    SendDigits,
 )
 from offhook.media.plane import Row
 from offhook.media.websocket import CLOSE_TIMEOUT_S, MESSAGE_LIMIT
 from offhook.media.worker import MediaWorker
 
 PATH = "/legs/"  # of the audio socket; the one-time token follows
-MARKS = 1000  # of one leg, not reached yet
+MARKS = 1000  # of one leg, not reached yet; the words that its client told are among them
+WORDS = 1000  # characters told at once
+TONE_S = 0.2  # that a tone which the party is sent takes
 TONES = frozenset("0123456789*#ABCD")
 DECLINES = frozenset({"busy", "declined", "no-answer"})
 
 
 class Said(msgspec.Struct, frozen=True):
-    """A text message from the client, in one WebSocket frame. `kind`: dtmf, mark, flush, answer, decline, hangUp."""
+    """A text message from the client, in one WebSocket frame.
+
+    `kind`: dtmf, said, mark, flush, answer, decline, hangUp.
+    """
 
     kind: str
     tones: str = ""  # dtmf: any of 0-9 * # A-D
+    text: str = ""  # said: the words that the audio which follows brings, for whoever listens to them
     name: str = ""  # mark: comes back as {"kind":"mark"} once all audio sent before it was played, or flushed
     reason: str = "declined"  # decline: busy, declined, no-answer
 
 
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A text message to the client. `kind`: waiting, ringing, connected, mark, moved, ended, error."""
+    """A text message to the client. `kind`: waiting, ringing, connected, dtmf, mark, moved, ended, error."""
 
     kind: str
     rate: int = 0  # connected: Hz of the binary messages both ways
     caller: str = msgspec.field(default="", name="from")  # ringing (phone)
     to: str = ""  # ringing (phone)
+    tones: str = ""  # dtmf: what the party is sent, such as 1
     name: str = ""  # mark
     frame: int = -1  # mark: index of the 20 ms frame, counted from `connected`, in which it was reached
     url: str = ""  # moved (phone): the audio socket to open instead of this one
@@ -93,7 +104,7 @@ class SimulatedLeg:
         self._over = False  # for good: a phone that only left a call is not
         self.playout = Playout(order.rate, live_trim=False)
         self._pushed = 0  # bytes taken in
-        self._marks: deque[tuple[int, str]] = deque()  # (bytes to be played first, name)
+        self._marks: deque[tuple[int, str, bool]] = deque()  # (bytes to be played first, name or words, are words)
         self.writable = True
         self.frames = 0  # sent to the client, or lost
         self.lost_frames = 0  # because the client did not read
@@ -118,7 +129,11 @@ class SimulatedLeg:
     def _reach_marks(self) -> None:
         played = self._pushed - self.playout.queued_bytes
         while self._marks and self._marks[0][0] <= played:
-            self.tell(Told("mark", name=self._marks.popleft()[1], frame=self.frames))
+            _, text, are_words = self._marks.popleft()
+            if not are_words:
+                self.tell(Told("mark", name=text, frame=self.frames))
+            elif self._row is not None:
+                self._worker.ears.says(self._row.call, self._row.party, text)
 
     # ------------------------------------------------------------------------------------------ the client's side
 
@@ -148,7 +163,9 @@ class SimulatedLeg:
                 if self._row is not None:
                     self._worker.pressed(self._row.call, self.id, said.tones.upper())
             case "mark" if len(self._marks) < MARKS and len(said.name) <= 100:
-                self._marks.append((self._pushed, said.name))
+                self._marks.append((self._pushed, said.name, False))
+            case "said" if len(self._marks) < MARKS and 0 < len(said.text) <= WORDS:
+                self._marks.append((self._pushed, said.text, True))
             case "flush":
                 self.playout.flush()
             case "answer" if self.is_phone:
@@ -197,6 +214,29 @@ class SimulatedLeg:
         self._worker.plane.add(self._row)
         self._worker.clock.wake()
         self._worker.tell(LegJoined(self.id))
+
+    def reseat(self, call: str) -> None:
+        """Go over into the mix of another call; what the client has sent ahead goes on there."""
+        if self._row is None or self.call is None:
+            if self.is_phone:  # It hung up before control knew: from the other call, by now.
+                self._worker.tell(LegGone(self.id, "hung up", call))
+            return
+        self._worker.plane.remove(self._row)
+        self.call = call
+        self._row = Row(call, self._row.party, self.rate, self, self)
+        self._worker.plane.add(self._row)
+        self._worker.clock.wake()
+
+    def send_digits(self, tones: str, operation: str) -> None:
+        """Tell the client of tones, one after the other."""
+        for number, tone in enumerate(tones):
+            self._loop.call_later(number * TONE_S, self.tell, Told("dtmf", tones=tone))
+        self._loop.call_later(len(tones) * TONE_S, self._worker.tell, DigitsSent(self.id, operation))
+
+    def press(self, tones: str) -> None:
+        """Signalling says that the party has pressed digits."""
+        if self._row is not None:
+            self._worker.pressed(self._row.call, self.id, tones)
 
     def end(self, reason: str, stays: bool = True) -> None:
         """The call is over for this party; a phone that `stays` waits for the next one when control says so."""
@@ -250,6 +290,9 @@ class SimulatedLegs:
             RingPhone: lambda order: self._with(order.leg, lambda leg: leg.ring(order.call, order.caller, order.to)),
             PhoneWaits: lambda order: self._with(order.leg, lambda leg: leg.wait()),
             ConnectLeg: lambda order: self._with(order.leg, lambda leg: leg.connect(order.call, order.party)),
+            ReseatLeg: lambda order: self._with(order.leg, lambda leg: leg.reseat(order.call)),
+            SendDigits: lambda order: self._with(order.leg, lambda leg: leg.send_digits(order.tones, order.operation)),
+            PressDigits: lambda order: self._with(order.leg, lambda leg: leg.press(order.tones)),
             EndLeg: self._end,
             MoveLeg: self._move,
         }

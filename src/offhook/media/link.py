@@ -105,6 +105,22 @@ class OpenRtp(Order, frozen=True):
     srtp: SrtpKeys | None = None
 
 
+class AgreeRtp(Order, frozen=True):
+    """What has been agreed on with the telephone since `OpenRtp`, which it replaces: codec, types, where to send.
+
+    `remote` is None when it stays where it was; else packets may come from elsewhere now. `held`: see `HoldLeg`.
+    """
+
+    leg: str
+    codec: str
+    payload_type: int
+    dtmf_type: int | None = None
+    remote: tuple[str, int] | None = None
+    rtcp_mux: bool = False
+    srtp: SrtpKeys | None = None
+    held: bool = False
+
+
 class HoldLeg(Order, frozen=True):
     """The telephone is on hold, or no longer: while it is, it may send nothing for as long as it likes."""
 
@@ -118,6 +134,13 @@ class SendDigits(Order, frozen=True):
     leg: str
     tones: str
     operation: str = ""
+
+
+class PressDigits(Order, frozen=True):
+    """The party has pressed digits, said signalling (SIP INFO): as if its audio had."""
+
+    leg: str
+    tones: str
 
 
 class RouteParty(Order, frozen=True):
@@ -215,8 +238,10 @@ Act = (
     | ReseatLeg
     | MoveLeg
     | OpenRtp
+    | AgreeRtp
     | HoldLeg
     | SendDigits
+    | PressDigits
     | RouteParty
     | StartPlay
     | StopPlay

@@ -6,10 +6,10 @@ The way of a frame through a tick's two halves, 10 ms apart:
                                              ├──► Mix: who hears ───┤
     callers listen    stream.poll ─► Inlet ──┘         whom         └──► Outlet ──► leg.send
 
-A *row* is one leg or one stream. Rows of a call stand together in the matrix of a `Mix`, one frame of int16 a row; a
-row hears the sum of its call without itself, so a leg and a stream are the same thing, and a stream in mixed mode
-hears everyone but its own app. An unmixed stream gets the other rows as they are. Inlets bring rows to the call's rate,
-outlets to the hearer's.
+A *row* is one leg or one stream, a prompt or an ear. Rows of a call stand together in the matrix of a `Mix`, one frame
+of int16 a row; a row hears the sum of its call without itself (`media.hearing`), so a leg and a stream are the same
+thing, and a stream in mixed mode hears everyone but its own app. An unmixed stream gets the other parties as they are.
+Inlets bring rows to the call's rate, outlets to the hearer's.
 
 A plane has `SLOTS` slots; a call lives in one of them. In slot `i`, `i` slot times into each 20 ms, its callers speak;
 they listen half a tick later, when their app has had the time to answer. Nothing in a tick awaits, logs, or raises past
@@ -20,7 +20,7 @@ or goes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -30,6 +30,7 @@ import numpy.typing as npt
 from offhook.audio import g711, pcm
 from offhook.audio.resample import resampler
 from offhook.media.dominant import SPEAKERS, Dominant
+from offhook.media.hearing import FREE, Hearing, Kept, Prompt, Routes, hears
 from offhook.wire import streaming, websocket
 
 SLOTS = 4  # 5 ms apart: no call waits for all the others
@@ -63,8 +64,15 @@ class Row:
     sink: Sink
     stream: bool = False
     unmixed: bool = False
+    prompt: Prompt | None = None  # it only plays: its sink is not used
+    ear_for: str | None = None  # it only listens, to this party
     codec: g711.Codec | None = None  # a leg whose frames are octets, at 8 kHz: a whole slot is decoded at once
     faults: int = 0  # ticks in which its source or sink raised, or gave a frame of a wrong size
+
+    @property
+    def is_party(self) -> bool:
+        """Whether somebody is behind it, who hears and speaks."""
+        return self.prompt is None and self.ear_for is None
 
 
 class Converter:
@@ -178,49 +186,22 @@ class Outlet:
 # ------------------------------------------------------------------------------------------------ the mix
 
 
-class Hearing:
-    """Who hears whom: each line of a call hears the sum of the call's other lines.
-
-    Of two, each hears the other's line itself, bit for bit. For each line of a larger call (and for one that is alone)
-    a *sum* is made, a 0/1 matrix times the frames; in float32 it is exact for up to 512 parties, and four times as fast
-    as numpy's segment sum. The sums stand below the lines, in the same matrix.
-    """
-
-    def __init__(self, sizes: Sequence[int]) -> None:
-        """`sizes`: the number of lines of each call, in order."""
-        lines = np.arange(sum(sizes))
-        call_of = np.repeat(np.arange(len(sizes)), sizes)
-        size_of = np.repeat(sizes, sizes)
-        first_of = np.repeat(np.cumsum([0, *sizes[:-1]]), sizes)
-        self.parties = lines[size_of != 2]
-        together = call_of[self.parties, None] == call_of[None, self.parties]
-        self.weights = (together & ~np.eye(len(self.parties), dtype=bool)).astype(np.float32)
-        self.sums = slice(len(lines), len(lines) + len(self.parties))
-        self.heard_by = 2 * first_of + 1 - lines  # the line or sum that each line hears
-        self.heard_by[self.parties] = np.arange(self.sums.start, self.sums.stop)
-
-    def add(self, frames: Samples, audible: npt.NDArray[np.bool_]) -> None:
-        """Fill in the sums, clipped to 16 bits, and whether they are audible."""
-        if len(self.parties):
-            sums = self.weights @ frames[self.parties].astype(np.float32)
-            frames[self.sums] = np.clip(sums, -32768, 32767, out=sums)
-            audible[self.sums] = self.weights @ audible[self.parties] > 0
-
-
 class Mix:
     """The calls of one slot that are mixed at one rate. Lines of a call stand together; sums stand below them."""
 
-    def __init__(self, rate: int, calls: Sequence[Sequence[Row]]) -> None:
+    def __init__(
+        self, rate: int, calls: Sequence[Sequence[Row]], routes: Callable[[str], Routes] = lambda call: {}
+    ) -> None:
         self.rate = rate
         self.rows = [row for call in calls for row in call]
-        self.hearing = Hearing([len(call) for call in calls])
-        self.frames: Samples = np.zeros((self.hearing.sums.stop, pcm.samples_per_frame(rate)), np.int16)
-        self.audible = np.zeros(self.hearing.sums.stop, bool)
+        self.hearing = Hearing(calls, routes)
+        self.frames: Samples = np.zeros((self.hearing.silence + 1, pcm.samples_per_frame(rate)), np.int16)
+        self.audible = np.zeros(len(self.frames), bool)
         self.inlets = self._inlets()
         self.from_legs = [inlet for inlet in self.inlets if not inlet.rows[0].stream]
         self.from_streams = [inlet for inlet in self.inlets if inlet.rows[0].stream]
         self.dominants: dict[int, Dominant] = {}  # by the unmixed row that they choose for
-        self.outlets = self._outlets(calls)
+        self.outlets = self._outlets(calls, routes)
         self.to_legs = [outlet for outlet in self.outlets if outlet.messages is None]
         self.to_streams = [outlet for outlet in self.outlets if outlet.messages is not None]
 
@@ -248,30 +229,34 @@ class Mix:
             by_kind.setdefault((row.rate, row.stream, row.codec), []).append(line)
         return [Inlet([self.rows[line] for line in lines], self.rate, lines) for lines in by_kind.values()]
 
-    def _outlets(self, calls: Sequence[Sequence[Row]]) -> list[Outlet]:
+    def _outlets(self, calls: Sequence[Sequence[Row]], routes: Callable[[str], Routes]) -> list[Outlet]:
         by_kind: dict[tuple[object, ...], list[Feed]] = {}
         line_of = {id(row): line for line, row in enumerate(self.rows)}
         heard_by = self.hearing.heard_by.tolist()
         for call in calls:
             for row in call:
                 kind = (row.rate, row.stream, row.codec)
+                if row.prompt is not None:
+                    continue
                 if not row.unmixed:
                     by_kind.setdefault(kind, []).append(Feed(row, None, heard_by[line_of[id(row)]]))
                     continue
-                for feed in self._feeds(row, [other for other in call if other is not row], line_of):
+                parties = [other for other in call if other is not row and other.is_party]
+                for feed in self._feeds(row, parties, line_of, routes(row.call)):
                     assert feed.speaker is not None
                     # Messages of one outlet are of one length: they stand in one matrix.
                     length = len(streaming.AudioEnvelope(feed.speaker.party).middle)
                     by_kind.setdefault((*kind, length), []).append(feed)
         return [Outlet(feeds, self.rate) for feeds in by_kind.values()]
 
-    def _feeds(self, row: Row, others: Sequence[Row], line_of: dict[int, int]) -> list[Feed]:
-        """Return those of an unmixed row: one for each of the others."""
+    def _feeds(self, row: Row, others: Sequence[Row], line_of: dict[int, int], routes: Routes) -> list[Feed]:
+        """Return those of an unmixed row: one for each of the others; silence of whom it does not hear."""
+        at = [line_of[id(other)] if hears(row, other, routes) else self.hearing.silence for other in others]
         dominant = None
         if len(others) > SPEAKERS:
-            dominant = Dominant([id(other) for other in others], [line_of[id(other)] for other in others])
+            dominant = Dominant([id(other) for other in others], at)
             self.dominants[id(row)] = dominant
-        return [Feed(row, other, line_of[id(other)], dominant) for other in others]
+        return [Feed(row, other, line, dominant) for other, line in zip(others, at, strict=True)]
 
 
 # ------------------------------------------------------------------------------------------------ slots and plane
@@ -281,6 +266,7 @@ class Mix:
 class Slot:
     """The calls that are ticked together."""
 
+    routes: Callable[[str], Routes]
     calls: dict[str, list[Row]] = field(default_factory=dict)
     mixes: list[Mix] = field(default_factory=list)
     moved_in: list[Mix] = field(default_factory=list)  # where calls that moved here were; until the next lay-out
@@ -294,14 +280,14 @@ class Slot:
         return self.mixes
 
     def _lay_out(self) -> None:
-        """Make the matrices' shape anew, carrying over what filters and speaker choices remember."""
+        """Make the matrices' shape anew, carrying over what was said, and what filters and choices remember."""
         before = self.mixes + self.moved_in
         self.moved_in = []
         by_rate: dict[int, list[list[Row]]] = {}
         for rows in self.calls.values():
             rate = max((row.rate for row in rows if row.stream), default=DEFAULT_RATE)
             by_rate.setdefault(rate, []).append(rows)
-        self.mixes = [Mix(rate, calls) for rate, calls in by_rate.items()]
+        self.mixes = [Mix(rate, calls, self.routes) for rate, calls in by_rate.items()]
         _carry_over(before, self.mixes)
         self.stale = False
 
@@ -310,7 +296,8 @@ class Plane:
     """All rows of one media worker. `epoch` is the Unix time, in seconds, at `now` = 0 of the clock that ticks it."""
 
     def __init__(self, epoch: float) -> None:
-        self.slots = [Slot() for _ in range(SLOTS)]
+        self._routes: dict[str, dict[str, Kept]] = {}  # by call and party
+        self.slots = [Slot(self._routes_of) for _ in range(SLOTS)]
         self.epoch = round(epoch, 3)  # Deadlines are whole milliseconds: so timestamps are exactly 20 ms apart.
         self._slot_of: dict[str, Slot] = {}
 
@@ -336,6 +323,7 @@ class Plane:
         slot.stale = True
         if not rows:
             del slot.calls[row.call], self._slot_of[row.call]
+            self._routes.pop(row.call, None)
         if not slot.rows:  # It is not ticked any more, so nothing would let go of what was there.
             slot.mixes, slot.moved_in = [], []
 
@@ -353,6 +341,20 @@ class Plane:
         if not before.rows:
             before.mixes, before.moved_in = [], []
         self._slot_of[call] = after
+
+    def route(self, call: str, party: str, kept: Kept) -> None:
+        """Keep a party of a call that has rows from something, from the next tick on; rows that it gets later, too."""
+        slot = self._slot_of.get(call)
+        if slot is None:
+            return
+        routes = self._routes.setdefault(call, {})
+        routes[party] = kept
+        if kept == FREE:
+            del routes[party]
+        slot.stale = True
+
+    def _routes_of(self, call: str) -> Routes:
+        return self._routes.get(call, {})
 
     def busy(self) -> bool:
         """Whether there is any row to tick for."""
@@ -376,7 +378,13 @@ def _opposite(slot: int) -> int:
 
 
 def _carry_over(before: Sequence[Mix], after: Sequence[Mix]) -> None:
-    """Copy what filters and speaker choices remember of rows that stay from the old matrices to the new ones."""
+    """Copy what rows that stay have said in this tick, and what filters and speaker choices remember of them."""
+    said = {(mix.rate, id(row)): (mix, line) for mix in before for line, row in enumerate(mix.rows)}
+    for mix in after:
+        for line, row in enumerate(mix.rows):
+            if (mix.rate, id(row)) in said:
+                old, at = said[mix.rate, id(row)]
+                mix.frames[line], mix.audible[line] = old.frames[at], old.audible[at]
     memory = {key: history for mix in before for key, history in _histories(mix)}
     for mix in after:
         for key, history in _histories(mix):

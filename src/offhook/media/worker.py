@@ -9,6 +9,8 @@ from typing import Any
 from offhook.media.bad_socket import over_socket
 from offhook.media.clock import Clock
 from offhook.media.dial import Dial
+from offhook.media.ear import Ears
+from offhook.media.hearing import Kept
 from offhook.media.keeping import Keeping
 from offhook.media.link import (
     CloseStream,
@@ -16,11 +18,13 @@ from offhook.media.link import (
     Link,
     OpenStream,
     Order,
+    RouteParty,
     StreamDown,
     StreamOddity,
     Tiding,
 )
 from offhook.media.plane import SLOTS, Plane
+from offhook.media.player import Players
 from offhook.media.stream import MediaStream
 from offhook.media.vitals import VitalSigns
 
@@ -40,7 +44,9 @@ class MediaWorker:
         self._closing: set[asyncio.Task[None]] = set()  # of streams whose socket is not gone yet
         self.vitals = VitalSigns(self.plane, self.clock, self._streams, self.tell)
         self._carry_out: dict[type[Order], list[Callable[[Any], None]]] = {}
-        self.register({OpenStream: self._open_stream, CloseStream: self._close_stream})
+        self.register({OpenStream: self._open_stream, CloseStream: self._close_stream, RouteParty: self._route})
+        self.players = Players(self)
+        self.ears = Ears(self)
 
     def register(self, handlers: Mapping[type[Order], Callable[[Any], None]]) -> None:
         """Let `handlers` carry out further kinds of orders. Several may take one kind: each knows its own legs."""
@@ -71,11 +77,16 @@ class MediaWorker:
         """Stop the clock, close every stream and wait for the sockets to be gone: 2 s at most."""
         self.clock.stop()
         self.vitals.stop()
+        self.players.close()
+        self.ears.close()
         for stream in self._streams.values():
             self._close(stream)
         self._streams.clear()
         if self._closing:
             await asyncio.wait(self._closing)
+
+    def _route(self, order: RouteParty) -> None:
+        self.plane.route(order.call, order.party, Kept(order.muted, order.on_hold))
 
     def _open_stream(self, order: OpenStream) -> None:
         dial = self._dial

@@ -35,7 +35,7 @@ class Ring(NamedTuple):
 
 
 class CallCopy(msgspec.Struct, tag="call"):
-    """A call as control knows it. A usual one (a caller, an app with a stream) has about 1.6 KiB."""
+    """A call as control knows it. A usual one (a caller, an app with a stream) has about 1.8 KiB."""
 
     data: CallData
     began: float
@@ -83,13 +83,21 @@ Copy = CallCopy | PhoneCopy | EventCopy | AnswerCopy
 def encode(copy: Copy) -> bytes:
     """Return `copy` as the worker keeps it.
 
-    A call that is larger than COPY_LIMIT goes without its timeline and its custom context, which only a redirect to
+    A call that is larger than COPY_LIMIT goes without its timeline and its custom contexts, which only a redirect to
     another app would need.
     """
     data = _encoder.encode(copy)
     if len(data) > COPY_LIMIT and isinstance(copy, CallCopy):
-        data = _encoder.encode(structs.replace(copy, timeline=[], data=replace(copy.data, custom_context=None)))
+        data = _encoder.encode(structs.replace(copy, timeline=[], data=_without_contexts(copy.data)))
     return data
+
+
+def _without_contexts(data: CallData) -> CallData:
+    invitations = {
+        id: each if each.shown is None else replace(each, shown=replace(each.shown, custom_context=None))
+        for id, each in data.invitations.items()
+    }
+    return replace(data, custom_context=None, invitations=invitations)
 
 
 def decode(data: bytes) -> Copy:

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,19 +26,23 @@ from starlette.types import ASGIApp
 from offhook.media import socket_link
 from offhook.media.egress import AddressPolicy
 from offhook.media.link import Tiding, memory_pair
-from offhook.server import tls
+from offhook.server import identity, openapi, tls
 from offhook.server.api import Api
 from offhook.server.callers import Callers
+from offhook.server.clips import Clips
 from offhook.server.config import Settings
 from offhook.server.control import Control
 from offhook.server.delivery import Deliverer, HttpPoster
 from offhook.server.eventgrid import VALIDATION_PATH, VALIDATION_TIMEOUT_S, Endpoints
+from offhook.server.fetching import Fetcher
 from offhook.server.listening import Listening, audio_base, listen
 from offhook.server.media import media, stay_in_time
 from offhook.server.metrics import Metrics
 from offhook.server.phone import BrowserPhone
 from offhook.server.placement import Worker
 from offhook.server.processes import GRACE_S, RemoteWorker, Slot
+from offhook.server.sip_service import telephones
+from offhook.server.studio import Engines, Studio
 from offhook.server.tokens import JWKS_PATH, OPENID_PATH, TokenSigner
 from offhook.server.webhooks import Webhooks
 from offhook.wire import events
@@ -104,6 +109,7 @@ class Server(Listening):
             notifier=webhooks,
             socket_token=lambda: signer.socket(time.time()),
             wall=time.time,
+            studio=self._make_studio(policy, trust),
             ring_timeout_s=settings.ring_timeout_s,
             max_calls=settings.max_calls,
         )
@@ -114,8 +120,12 @@ class Server(Listening):
             await self._start_media(policy, trust, audio)
         self._stack.push_async_callback(self.control.close)
         await self._wait_for_workers()
+        certificate = tls.server_context(*self._certificate())
+        self.sip = await self._stack.enter_async_context(telephones(settings, self.control, certificate, trust))
 
-        routes = self._routes(policy, signer, endpoints)
+        tokens = await self._stack.enter_async_context(identity.tokens(settings, signer, trust))
+        verifier = Verifier(self.keys, settings.names, verify_token=tokens.verify)
+        routes = self._routes(policy, verifier, signer, endpoints)
         await self._serve(self._metrics.counted(Starlette(routes=routes)))
         endpoints.start()
         if not self._remote:
@@ -127,7 +137,7 @@ class Server(Listening):
     async def _start_media(self, policy: AddressPolicy, trust: ssl.SSLContext, audio: socket.socket | None) -> None:
         """Start the one media worker of this process."""
         limit = self.settings.max_calls_per_worker
-        running = await self._stack.enter_async_context(media(0, policy, trust, audio, limit))
+        running = await self._stack.enter_async_context(media(0, policy, trust, audio, limit, self.settings.sip))
         control_end, worker_end = memory_pair()
         self.control.connect(self.control.workers[0], control_end)
         running.keeping.connect(worker_end)
@@ -179,10 +189,26 @@ class Server(Listening):
         self._stack.push_async_callback(endpoints.close)
         return endpoints, Webhooks(deliverer, endpoints, topic, time.time)
 
-    def _routes(self, policy: AddressPolicy, signer: TokenSigner, endpoints: Endpoints) -> list[Route]:
+    def _make_studio(self, policy: AddressPolicy, trust: ssl.SSLContext) -> Studio:
+        """Make what prompts and speech are for."""
+        fetcher = Fetcher(policy, trust)
+        self._stack.push_async_callback(fetcher.close)
+        speech = self.settings.speech
+        engines = Engines(speech.synthesizer, speech.recognizer, speech.options)
+        studio = Studio(Clips(self.settings.data_dir / "prompts"), fetcher, engines)
+        self._stack.push_async_callback(studio.close)
+        return studio
+
+    def _routes(
+        self, policy: AddressPolicy, verifier: Verifier, signer: TokenSigner, endpoints: Endpoints
+    ) -> list[Route]:
         settings, control = self.settings, self.control
-        verifier = Verifier(self.keys, settings.names)
         routes = [*self._open_routes(signer, endpoints), self._metrics.route(settings.metrics_readers())]
+        if settings.profile == "development":
+            routes.append(openapi.route(Api.implemented))
+        if settings.managed_identity:
+            secret = identity.secret(settings.data_dir)
+            routes.append(identity.ManagedIdentity(signer, secret, settings.resource, time.time).route())
         if settings.caller_api:
             routes += Callers(control, verifier, settings.resource, time.time).routes()
             routes += BrowserPhone(control, settings.resource, settings.names).routes()
@@ -228,7 +254,7 @@ class Server(Listening):
         return {
             "status": "draining" if self.control.draining else status,
             "pid": os.getpid(),
-            "calls": len(self.control.calls),
+            "calls": len(self.control.registry.calls),
             "workers": [
                 {
                     "up": worker.up,
@@ -241,8 +267,12 @@ class Server(Listening):
 
     # ------------------------------------------------------------------------------------------ listening
 
+    def _certificate(self) -> tuple[Path, Path]:
+        """Return the certificate and the key that we show."""
+        return self.settings.tls_cert or self.tls.cert, self.settings.tls_key or self.tls.key
+
     async def _serve(self, app: ASGIApp) -> None:
-        cert, key = self.settings.tls_cert or self.tls.cert, self.settings.tls_key or self.tls.key
+        cert, key = self._certificate()
         for listening, secure in ((self.http_socket, False), (self.https_socket, True)):
             if listening is None:
                 continue

@@ -99,11 +99,11 @@ class Callers:
         return _json(201, Placed(ticket.leg, party, ticket.audio_url))
 
     def _list(self, request: Request, body: bytes) -> Response:
-        records = [*self._control.finished, *self._control.calls.values()]
+        records = [*self._control.registry.finished, *self._control.registry.calls.values()]
         return _json(200, {"calls": [_summary(record) for record in records]})
 
     def _show(self, request: Request, body: bytes) -> Response:
-        record = self._control.recent(request.path_params["id"])
+        record = self._control.registry.recent(request.path_params["id"])
         if record is None:
             raise ApiError(404, "8522", "Call not found.")
         return _json(200, {**_summary(record), "timeline": list(record.timeline), "streams": record.stats})
@@ -116,7 +116,7 @@ class Callers:
     def _phones(self, request: Request, body: bytes) -> Response:
         phones = [
             {"id": phone.leg, "rawId": phone.party, "waiting": phone.attached and phone.call is None}
-            for phone in self._control.phones.values()
+            for phone in self._control.registry.phones.values()
         ]
         return _json(200, {"phones": phones})
 

@@ -25,7 +25,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from offhook.media.egress import AddressPolicy, IPNetwork
-from offhook.server import files
+from offhook.server import files, sip_config
+from offhook.server.sip_config import RouteTo, Sip, SipPhone, Trunk
+from offhook.server.speech_config import Speech
 
 DEVELOPMENT_KEY = "T2ZmaG9vayBkZXZlbG9wbWVudCBrZXk6IHdlbGwga25vd24sIGFjY2VwdGVkIG9uIGxvb3BiYWNrIG9ubHkuCg=="
 """The access key of the development profile: printed and public, as that of other emulators. 64 bytes in base64."""
@@ -187,10 +189,33 @@ class Settings(BaseSettings):
         le=240,
         description="How long one callback token (of 300 s) is used again, s; 0 signs for each event.",
     )
+    openid_issuer: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        default=None, description="OpenID issuer whose bearer tokens requests may carry instead of a signature."
+    )
+    openid_audiences: Annotated[list[str], *_List] = Field(
+        default_factory=lambda: ["https://communication.azure.com/"],
+        min_length=1,
+        max_length=100,
+        description="`aud` of those tokens; one of them has to be there. A slash at the end makes no difference.",
+    )
+    openid_subjects: Annotated[list[str], *_List] = Field(
+        default=[], max_length=1000, description="`sub` of those tokens; without any, everybody the issuer knows."
+    )
+    openid_keys: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        default=None, description="URL of the issuer's keys (JWKS); unless given, its OpenID configuration tells."
+    )
+
+    speech: Speech = Field(default_factory=Speech, description="Who speaks and listens: a section, see speech.md.")
+    sip: Sip = Field(default_factory=Sip, description="SIP and RTP: a section of its own, see telephones.md.")
+    trunk: list[Trunk] = Field(default=[], max_length=1000, description="Providers and PBXs: sections [[trunk]].")
+    phone: list[SipPhone] = Field(default=[], max_length=10_000, description="SIP phones: sections [[phone]].")
+    route: list[RouteTo] = Field(
+        default=[], max_length=10_000, description="Which numbers may be called by which trunk: sections [[route]]."
+    )
 
     @classmethod
     def load(cls, config: Path | None = None, **explicit: Any) -> Self:
-        """Read file and environment; pass as `explicit` only what the user has given.
+        """Read file and environment; pass as `explicit` only what the user has given. Sections are merged.
 
         Raises `ConfigError` naming every key that is unknown or has a bad value.
         """
@@ -198,6 +223,8 @@ class Settings(BaseSettings):
             given = tomllib.loads(config.read_text("utf-8")) if config else {}
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError([f"{config}: {error}"]) from None
+        if isinstance(given.get("sip"), dict) and "sip" in explicit:
+            explicit["sip"] = {**given["sip"], **explicit["sip"]}
         try:
             return cls(**{**given, **EnvSettingsSource(cls)(), **explicit})
         except ValidationError as error:
@@ -212,6 +239,11 @@ class Settings(BaseSettings):
     @property
     def caller_api(self) -> bool:
         """Whether callers may be simulated over REST: a convenience that has no place in production."""
+        return self.profile == "development"
+
+    @property
+    def managed_identity(self) -> bool:
+        """Whether this server hands out tokens and takes them: whoever can read its data directory may call."""
         return self.profile == "development"
 
     def address_policy(self) -> AddressPolicy:
@@ -261,7 +293,11 @@ class Settings(BaseSettings):
             problems.append("workers: here it has to be 0, the media in the one process")
         if self.http and self.http == self.https:
             problems.append(f"http and https cannot share port {self.http}")
-        return problems
+        if self.openid_issuer is None and (self.openid_keys or self.openid_subjects):
+            problems.append("openid_keys and openid_subjects say nothing without openid_issuer")
+        if self.sip.on and (self.sip.host or self.host) in ("0.0.0.0", "::") and not self.sip.advertised:
+            problems.append("sip.advertised: bound to every address, the one that telephones shall send to is needed")
+        return problems + sip_config.contradictions(self.sip, self.trunk, self.phone, self.route)
 
     def _unfit_for_production(self) -> list[str]:
         where = f"bound to {self.host}, not to loopback"
@@ -279,6 +315,9 @@ class Settings(BaseSettings):
             problems.append(f"tls_cert, tls_key: {where}, a certificate and its key are needed")
         if self.http is not None:
             problems.append(f"http: {where}, plain http has to be off")
+        for name, url in (("openid_issuer", self.openid_issuer), ("openid_keys", self.openid_keys)):
+            if url is not None and not url.startswith("https://"):
+                problems.append(f"{name}: {where}, an https URL is needed")
         return problems
 
 

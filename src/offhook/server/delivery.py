@@ -272,22 +272,8 @@ class HttpPoster:
 
     def __init__(self, policy: AddressPolicy, tls: ssl.SSLContext, total_s: float = TOTAL_TIMEOUT_S) -> None:
         self._total_s = total_s
-
-        def make_socket(address: Any) -> socket.socket:
-            # The last gate before a connection, and for a literal address the only one: that asks no resolver.
-            family, kind, protocol, _, sockaddr = address
-            check(sockaddr[0], policy)
-            return socket.socket(family, kind, protocol)
-
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                ssl=tls,
-                resolver=_Resolver(policy),
-                socket_factory=make_socket,
-                limit=0,
-                limit_per_host=PER_HOST,
-                keepalive_timeout=_KEEP_ALIVE_S,
-            ),
+            connector=guarded_connector(policy, tls),
             timeout=aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_TIMEOUT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
@@ -296,16 +282,35 @@ class HttpPoster:
         )
 
     async def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        target = _parse(url)
+        target = parse_url(url)
         try:
             async with self._session.post(target, headers=headers, data=body, allow_redirects=False) as response:
                 answer = await _read_up_to(response.content, ANSWER_LIMIT)
                 return Reply(response.status, answer, _seconds(response.headers.get("Retry-After")))
         except Exception as error:
-            raise _explain(error, target, self._total_s) from None
+            raise explain(error, target, self._total_s) from None
 
     async def close(self) -> None:
         await self._session.close()
+
+
+def guarded_connector(policy: AddressPolicy, tls: ssl.SSLContext) -> aiohttp.TCPConnector:
+    """Return what makes aiohttp connect only to addresses that the policy allows."""
+
+    def make_socket(address: Any) -> socket.socket:
+        # The last gate before a connection, and for a literal address the only one: that asks no resolver.
+        family, kind, protocol, _, sockaddr = address
+        check(sockaddr[0], policy)
+        return socket.socket(family, kind, protocol)
+
+    return aiohttp.TCPConnector(
+        ssl=tls,
+        resolver=_Resolver(policy),
+        socket_factory=make_socket,
+        limit=0,
+        limit_per_host=PER_HOST,
+        keepalive_timeout=_KEEP_ALIVE_S,
+    )
 
 
 class _Resolver(AbstractResolver):
@@ -328,7 +333,8 @@ class _Resolver(AbstractResolver):
         """There is nothing to release."""
 
 
-def _parse(url: str) -> URL:
+def parse_url(url: str) -> URL:
+    """Return an http or https URL as it goes onto the wire. Raises `ValueError`."""
     try:
         parts = urlsplit(url)
         if parts.scheme in ("http", "https") and parts.hostname and parts.username is None:
@@ -339,8 +345,8 @@ def _parse(url: str) -> URL:
     raise ValueError("not an http or https URL (with a user and a password it is none either)")
 
 
-def _explain(error: Exception, url: URL, total_s: float) -> Exception:
-    """Say what went wrong in our words: aiohttp's have the whole URL here and there."""
+def explain(error: Exception, url: URL, total_s: float) -> Exception:
+    """Return what went wrong in our words: aiohttp's have the whole URL here and there."""
     where = f"{url.host} port {url.port}"
     match error:
         case TimeoutError():
@@ -356,9 +362,9 @@ def _explain(error: Exception, url: URL, total_s: float) -> Exception:
         case aiohttp.ClientOSError() | aiohttp.ServerDisconnectedError():
             return ConnectionError(f"{where} closed the connection: {error}")
         case ValueError():
-            return ValueError(f"{where} is nothing to post to")
+            return ValueError(f"{where} is nothing to ask")
         case _:
-            return ConnectionError(f"posting to {where} failed: {type(error).__name__}")
+            return ConnectionError(f"a request to {where} failed: {type(error).__name__}")
 
 
 async def _read_up_to(stream: aiohttp.StreamReader, limit: int) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from offhook.server import files, tls
 from offhook.server.config import Settings
+from offhook.server.identity import secret
 
 SERVER_FILE = "server.json"  # in the data directory: where the running server is, for the client verbs
 BACKLOG = 2048  # connections that wait to be taken; the kernel may hold fewer
@@ -71,6 +72,7 @@ class Listening:
             "https": self._base("https", self.https),
             "key": self.keys[0],
             "ca": str(self.tls.ca),
+            "identityHeader": secret(self.settings.data_dir) if self.settings.managed_identity else None,
             "pid": os.getpid(),
         }
         files.replace(path, json.dumps(told).encode())

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from offhook.legs.ports import PortRange
+from offhook.legs.rtp_legs import RtpLegs
 from offhook.legs.simulated import SimulatedLegs
 from offhook.media.admission import measured_limit
 from offhook.media.dial import Dialer
@@ -18,6 +20,7 @@ from offhook.media.egress import AddressPolicy
 from offhook.media.keeping import Keeping
 from offhook.media.link import Welcome
 from offhook.media.worker import MediaWorker
+from offhook.server.sip_config import Sip
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,23 @@ class Media:
 
 @asynccontextmanager
 async def media(
-    number: int, policy: AddressPolicy, trust: ssl.SSLContext, audio: socket.socket | None, max_calls: int = 0
+    number: int,
+    policy: AddressPolicy,
+    trust: ssl.SSLContext,
+    audio: socket.socket | None,
+    max_calls: int = 0,
+    sip: Sip | None = None,
 ) -> AsyncIterator[Media]:
-    """Run the media worker `number`; simulated parties come to `audio`, when there is one.
+    """Run the media worker `number`; simulated parties come to `audio`, when there is one, telephones as `sip` says.
 
     `trust` is what certificates of apps are checked with. `max_calls`: it takes so many; 0: what a core carries.
     """
     keeping = Keeping(Welcome(number, boot=int(time.time() * 1000)))
     worker = MediaWorker(keeping, Dialer(policy, trust), epoch=time.time() - asyncio.get_running_loop().time())
     legs = SimulatedLegs(worker)
+    telephones = None
+    if sip is not None and sip.on:
+        telephones = RtpLegs(worker, PortRange(*sip.rtp_ports), sip.rtp_timeout_s)
     if audio is not None:
         await legs.listen(audio)
     worker.start()
@@ -47,6 +58,8 @@ async def media(
         yield Media(keeping, worker)
     finally:
         await legs.close()
+        if telephones is not None:
+            telephones.close()
         await worker.close()
 
 

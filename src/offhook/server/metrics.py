@@ -34,10 +34,14 @@ from offhook.server.control import Control
 from offhook.server.delivery import Deliverer
 from offhook.server.eventgrid import Endpoints
 from offhook.server.placement import REASONS, Worker
+from offhook.wire.auth import TOKEN_REASONS
 
 PATH = "/metrics"
 OPERATION = "offhook.operation"
 """Key of the ASGI scope under which a route leaves the name of the operation that was asked for, once it knows it."""
+
+UNAUTHORIZED = "offhook.unauthorized"
+"""Key of the ASGI scope under which a route leaves why a request is not authentic: `hmac`, or one of TOKEN_REASONS."""
 
 Values = Mapping[str, float] | Mapping[tuple[str, str], float]
 """By the value of the one label, or the values of both; without labels, under any text."""
@@ -67,6 +71,7 @@ class Metrics(Collector):
         self.notification_s = Durations(EVENT_BOUNDS_S)
         self._request_s = Durations(REQUEST_BOUNDS_S)
         self._requests: Counter[tuple[str, str]] = Counter()  # by operation and status
+        self._unauthorized = Counter(dict.fromkeys(("hmac", *TOKEN_REASONS), 0))
         self._sources: list[Callable[[], Iterable[Metric]]] = [self._ours]
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
@@ -103,6 +108,8 @@ class Metrics(Collector):
             finally:
                 operation = scope.get(OPERATION)
                 self._requests[operation or "other", str(status)] += 1
+                if (reason := scope.get(UNAUTHORIZED)) is not None:
+                    self._unauthorized[reason] += 1
                 if operation is not None:
                     self._request_s.add(time.perf_counter() - began)
 
@@ -128,6 +135,9 @@ class Metrics(Collector):
             "operation",
             "status",
         )
+        yield _counter(
+            "offhook_rest_unauthorized", "Requests answered with 401, by reason.", self._unauthorized, "reason"
+        )
         yield _histogram(
             "offhook_rest_request_seconds",
             "From the head of a signed request for an operation to the end of its answer.",
@@ -145,8 +155,8 @@ class Metrics(Collector):
 
 
 def _calls(control: Control) -> Iterator[Metric]:
-    yield _gauge("offhook_calls", "Calls that are not over.", {"": len(control.calls)})
-    yield _gauge("offhook_phones", "Simulated phones that wait or talk.", {"": len(control.phones)})
+    yield _gauge("offhook_calls", "Calls that are not over.", {"": len(control.registry.calls)})
+    yield _gauge("offhook_phones", "Simulated phones that wait or talk.", {"": len(control.registry.phones)})
     yield _counter("offhook_calls_placed", "Calls that began.", {"": control.placed})
     refused = {reason: control.refused[reason] for reason in REASONS}
     yield _counter("offhook_calls_refused", "Calls that were refused, by reason.", refused, "reason")

@@ -23,8 +23,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from offhook.server.callers import RATES
-from offhook.server.control import FINISHED, Control
+from offhook.server.control import Control
 from offhook.server.placement import Busy
+from offhook.server.registry import FINISHED
 from offhook.server.requests import ApiError, json_response
 from offhook.wire import rest
 from offhook.wire.ids import parse_address
@@ -133,7 +134,7 @@ class BrowserPhone:
             caller, to = parse_address(CALLER, self._resource), parse_address(wanted.to.strip(), self._resource)
         except ValueError as error:
             raise ApiError(400, "8523", str(error)) from None
-        if sum(id in self._control.calls for id in self._placed) >= MAX_CALLS:
+        if sum(id in self._control.registry.calls for id in self._placed) >= MAX_CALLS:
             raise Busy("There are as many calls as there may be from this page.")
         ticket = self._control.place_call(caller, to, wanted.rate, "Browser phone")
         self._placed.append(ticket.call)
@@ -141,7 +142,7 @@ class BrowserPhone:
 
     def _show(self, request: Request, body: bytes) -> Response:
         """The timeline, oldest first, and the figures of the sockets that have ended, by stream."""
-        record = self._control.recent(self._own_call(request))
+        record = self._control.registry.recent(self._own_call(request))
         if record is None:
             raise ApiError(404, "8522", "Call not found.")
         told = {"began": record.began, "over": record.data.over, "timeline": list(record.timeline)}

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from offhook.call import messages as m
+from offhook.call import operation_messages as o
+from offhook.call import people_messages as p
 from offhook.call.call import Call
 from offhook.call.model import CallData
 from offhook.media.weather import Fate, Weather, fate
@@ -95,9 +97,23 @@ def details(event: m.Event) -> dict[str, Any]:
     match event:
         case m.CallDisconnected(cause) | m.CreateCallFailed(cause) | m.AnswerFailed(cause):
             return {"cause": cause.value}
+        case p.ConnectFailed(cause) | p.TransferFailed(cause):
+            return {"cause": cause.value}
+        case p.AddFailed(party, cause):
+            return {"party": party, "cause": cause.value}
+        case p.AddSucceeded(party) | p.RemoveSucceeded(party) | p.MoveSucceeded(party):
+            return {"party": party}
+        case p.MoveFailed(party, problem=problem):
+            return {"party": party, "cause": problem.value}
+        case p.TransferAccepted(target, transferee):
+            return {"target": target, "transferee": transferee}
         case m.StreamingFailed(failure, detail):
             return {"cause": failure.value, "detail": detail}
         case m.ParticipantsUpdated(participants):
             return {"participants": len(participants)}
+        case o.PlayFailed(failure) | o.RecognizeFailed(failure) | o.HoldFailed(failure) | o.SendTonesFailed(failure):
+            return {"cause": failure.problem.value}  # Not the detail: it may be what somebody has said.
+        case o.RecognizeCompleted(outcome):
+            return {"outcome": outcome.value}
         case _:
             return {}

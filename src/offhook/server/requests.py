@@ -11,10 +11,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from offhook.call.call import Refusal, Refused
+from offhook.server.metrics import UNAUTHORIZED
 from offhook.server.placement import Busy
 from offhook.server.repeats import RepeatMismatch
 from offhook.wire import rest
-from offhook.wire.auth import AuthError, Verifier
+from offhook.wire.auth import AuthError, KeysMissing, TokenRefused, Verifier
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,12 @@ REFUSALS: dict[Refusal, tuple[int, str]] = {  # HTTP status, ACS code (contract 
     Refusal.INVITATION_GONE: (404, "8522"),
     Refusal.NOT_ESTABLISHED: (400, "8501"),
     Refusal.STREAMING_NOT_CONFIGURED: (400, "8581"),
+    Refusal.PARTICIPANT_NOT_FOUND: (404, "8522"),
+    Refusal.CALL_FULL: (400, "8585"),
+    Refusal.TRANSFEREE_MISSING: (400, "8523"),
+    Refusal.NOT_TRANSFERABLE: (400, "8585"),
+    Refusal.TRANSFER_UNDER_WAY: (409, "8519"),
+    Refusal.TOO_MANY_OPERATIONS: (400, "8500"),
 }
 
 
@@ -44,7 +51,8 @@ async def answer_signed(
 ) -> Response:
     """Return what `act(request, body)` returns, or the answer to what went wrong. `now`: Unix time in seconds.
 
-    `act` is called only for a request signed with one of our keys: 401, 408 and 413 come from here.
+    `act` is called only for a request that is signed with one of our keys, or carries a token of an issuer that is
+    trusted: 401, 408 and 413 come from here.
     """
     try:
         return act(request, await _authenticated_body(request, verifier, now))
@@ -73,6 +81,14 @@ def raw_path(request: Request) -> str:
     return raw.decode("latin-1")
 
 
+def raw_id(identifier: rest.Identifier, field: str) -> str:
+    """Return who is meant; raise `ApiError` naming `field` if nobody is."""
+    try:
+        return rest.raw_id(identifier)
+    except ValueError as error:
+        raise ApiError(400, "8523", f"{field}: {error}") from None
+
+
 def _error(request: Request, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
     return json_response(status, rest.error_body(code, message, raw_path(request)), headers)
 
@@ -81,7 +97,7 @@ _SIGNED = frozenset({"authorization", "x-ms-date", "x-ms-content-sha256", "host"
 
 
 async def _authenticated_body(request: Request, verifier: Verifier, now: float) -> bytes:
-    """Return the body if the request is signed with one of our keys; raise `ApiError` (401, 408, 413) if not."""
+    """Return the body if the request is authentic; raise `ApiError` (401, 408, 413, 503) if not."""
     body = await _read(request)
     query = request.scope["query_string"].decode("latin-1")
     target = f"{raw_path(request)}?{query}" if query else raw_path(request)
@@ -89,12 +105,20 @@ async def _authenticated_body(request: Request, verifier: Verifier, now: float) 
     for name, value in request.scope["headers"]:
         key = name.decode("latin-1").lower()
         if key in headers and key in _SIGNED:
+            request.scope[UNAUTHORIZED] = "hmac"
             raise ApiError(401, "7509", f"Hmac Validation Error: the header {key} is there twice.")
         headers[key] = value.decode("latin-1")
     try:
         verifier.verify(request.method, target, headers, body, now)
+    except TokenRefused as refused:
+        request.scope[UNAUTHORIZED] = refused.reason
+        challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+        raise ApiError(401, "7501", f"Token Validation Error: {refused}", challenge) from None
     except AuthError as error:
+        request.scope[UNAUTHORIZED] = error.reason
         raise ApiError(401, "7509", f"Hmac Validation Error: {error}") from None
+    except KeysMissing as missing:
+        raise ApiError(503, "8506", str(missing), {"Retry-After": "1"}) from None
     return body
 
 

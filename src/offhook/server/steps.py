@@ -70,13 +70,18 @@ class Steps:
                 self.forget(record)
 
     def answer(self, id: str, done: Done[Answer]) -> None:
-        """Let the answer that is given to a request be kept with the call that it has changed in this step."""
-        for record in self._changed.values():
-            key = f"answer {id}"
-            record.worker.step.put(key, AnswerCopy(record.data.id, id, done))
-            record.answers.append(key)
-            if len(record.answers) > ANSWERS:
-                record.worker.step.delete(record.answers.popleft())
+        """Let the answer that is given to a request be kept with the call that it has changed in this step.
+
+        That is the first one: what follows in other calls, such as one that a transferee makes, may be over before.
+        """
+        record = next(iter(self._changed.values()), None)
+        if record is None:
+            return
+        key = f"answer {id}"
+        record.worker.step.put(key, AnswerCopy(record.data.id, id, done))
+        record.answers.append(key)
+        if len(record.answers) > ANSWERS:
+            record.worker.step.delete(record.answers.popleft())
 
     def forget(self, record: CallRecord) -> None:
         """Nothing of the call is to be kept any more."""

@@ -1,4 +1,5 @@
-"""The JWTs on callbacks and media sockets, and the documents by which apps verify them (contract 3.4)."""
+"""The JWTs that we sign: on callbacks and media sockets, with the documents by which apps verify them (contract 3.4),
+and, in the development profile, those that an app gets from the managed identity endpoint."""
 
 from __future__ import annotations
 
@@ -20,6 +21,8 @@ JWKS_PATH = "/calling/keys"
 
 CALLBACK_LIFE_S = 300
 SOCKET_LIFE_S = 24 * 3600
+IDENTITY_LIFE_S = 3600
+IDENTITY_ISSUER = "urn:offhook:identity"  # another one than of callbacks and sockets: an app's server gets those, too
 
 
 class TokenSigner:
@@ -45,13 +48,17 @@ class TokenSigner:
     def callback(self, now: float) -> str:
         """A token of 5 minutes, for `Authorization: Bearer` on a callback."""
         if not 0 <= now - self._callback_made < self._cache_s:  # also when the clock was set back
-            self._callback = self._sign(now, CALLBACK_LIFE_S)
+            self._callback = self._sign(now, CALLBACK_LIFE_S, self._issuer, self._audience)
             self._callback_made = now
         return self._callback
 
     def socket(self, now: float) -> str:
         """A token of 24 hours, for one opened stream; its socket is dialled again with the same one."""
-        return self._sign(now, SOCKET_LIFE_S)
+        return self._sign(now, SOCKET_LIFE_S, self._issuer, self._audience)
+
+    def identity(self, now: float, audience: str) -> str:
+        """A token of 1 hour, for requests to our own REST API."""
+        return self._sign(now, IDENTITY_LIFE_S, IDENTITY_ISSUER, audience)
 
     def openid_configuration(self, base_url: str) -> dict[str, Any]:
         """The document at OPENID_PATH. `base_url` is where the app reaches this server, such as https://host:port."""
@@ -67,11 +74,11 @@ class TokenSigner:
         """The document at JWKS_PATH."""
         return {"keys": [dict(self._jwk)]}
 
-    def _sign(self, now: float, life_s: int) -> str:
+    def _sign(self, now: float, life_s: int, issuer: str, audience: str) -> str:
         issued = int(now)
         claims = {
-            "iss": self._issuer,
-            "aud": self._audience,
+            "iss": issuer,
+            "aud": audience,
             "iat": issued,
             "nbf": issued,
             "exp": issued + life_s,

@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from offhook.call import messages as m
-from offhook.call.model import CallData, Connection, EndCause, StreamFailure
-from offhook.server import bad_post
+from offhook.call import people_messages as p
+from offhook.call.model import CallData, Connection, Shown, StreamFailure
+from offhook.server import bad_post, operation_events, people_events
 from offhook.server.delivery import Deliverer, Parcel, Settled
 from offhook.server.eventgrid import Endpoints
+from offhook.server.people_events import END
 from offhook.wire import events, rest
 from offhook.wire.events import ResultInformation
 
@@ -26,24 +28,8 @@ KINDS: Mapping[type, str] = {  # what an event is called on the wire
     m.StreamingStarted: "MediaStreamingStarted",
     m.StreamingStopped: "MediaStreamingStopped",
     m.StreamingFailed: "MediaStreamingFailed",
-}
-
-END: Mapping[EndCause, ResultInformation] = {
-    EndCause.HUNG_UP_BY_APP: events.ENDED_BY_APP,
-    EndCause.ENDED_BY_OTHER_APP: events.ENDED_BY_OTHER_APP,
-    EndCause.REMOTE_LEFT: events.ENDED_BY_REMOTE,
-    EndCause.REJECTED: events.ENDED_BY_REMOTE,  # recorded: E6
-    EndCause.FORBIDDEN: ResultInformation(403, 8538, "The callee refused the call. DiagCode: 403#8538.@"),
-    EndCause.DECLINED: ResultInformation(603, 8538, "The callee declined the call. DiagCode: 603#8538.@"),
-    EndCause.BUSY: ResultInformation(486, 8539, "The callee is busy. DiagCode: 486#8539.@"),
-    EndCause.NO_ANSWER: ResultInformation(
-        480, 8587, "The callee did not answer within the ring time. DiagCode: 480#8587.@"
-    ),
-    EndCause.UNREACHABLE: ResultInformation(
-        480, 8541, "Nobody can be reached under this address. DiagCode: 480#8541.@"
-    ),
-    EndCause.CANCELED: ResultInformation(487, 8542, "The call was canceled. DiagCode: 487#8542.@"),
-    EndCause.MEDIA_LOST: ResultInformation(500, 8544, "The audio path to the party was lost. DiagCode: 500#8544.@"),
+    **people_events.KINDS,
+    **operation_events.KINDS,
 }
 
 STREAM: Mapping[StreamFailure, tuple[ResultInformation, str]] = {  # and mediaStreamingStatusDetails (contract 3.2)
@@ -93,7 +79,7 @@ class Webhooks:
         last = isinstance(event, m.CallDisconnected)
         return Parcel(id, connection.id, callback or connection.callback, kind, body, last)
 
-    def offer(self, call: CallData, to: str, context: str, token: str, seconds: float) -> Parcel | None:
+    def offer(self, call: CallData, to: str, shown: Shown, context: str, token: str, seconds: float) -> Parcel | None:
         """Make IncomingCall; None when no Event Grid endpoint is configured."""
         if not self._endpoints.status():
             return None
@@ -102,12 +88,12 @@ class Webhooks:
             time=self._wall(),
             topic=self._topic,
             to=to,
-            caller=call.caller,
-            caller_display_name=call.caller_name,
+            caller=shown.caller,
+            caller_display_name=shown.name,
             server_call_id=call.server_call_id,
             incoming_call_context=context,
             correlation_id=call.correlation_id,
-            custom_context=call.custom_context,
+            custom_context=shown.custom_context,
         )
         return Parcel(token, "", "", "IncomingCall", body, until=self._wall() + seconds)
 
@@ -140,6 +126,10 @@ def _describe(event: m.Event) -> tuple[ResultInformation, dict[str, Any], str | 
             result, details = STREAM[failure]
             result = ResultInformation(result.code, result.sub_code, f"{result.message} Cause: {detail}")
             return result, _update(event, details), context
+        case _ if isinstance(event, p.Event):
+            return *people_events.describe(event), event.operation_context
+        case _:
+            return *operation_events.describe(event), event.operation_context
 
 
 def _update(event: m.Event, details: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ async def _work(told: AsyncIterator[Told]) -> None:
     trust = tls.client_context([local.ca, *([settings.ca] if settings.ca else [])])
     audio = None if start.audio is None else socket.socket(fileno=start.audio)
     limit = settings.max_calls_per_worker
-    async with media(start.number, settings.address_policy(), trust, audio, limit) as running:
+    async with media(start.number, settings.address_policy(), trust, audio, limit, settings.sip) as running:
         quitting = asyncio.Event()
         control: SocketLink | None = None
 

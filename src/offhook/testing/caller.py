@@ -23,6 +23,7 @@ from offhook.audio import pcm
 from offhook.media.weather import Weather
 from offhook.wire import auth
 
+DIGITS = 1000  # that a party keeps of what it was sent
 HEARD_S = 3600  # seconds of what a party hears that are kept; older audio goes first
 SEND_AHEAD_BYTES = 1 << 18  # one message of audio; the server takes 1 MiB
 
@@ -60,6 +61,7 @@ class Party:
     first_audio_frame: int | None = None  # index of the first frame that was not digital silence
     connected_at: float | None = None
     on_frame: Callable[[bytes], None] | None = None
+    digits: str = ""  # that the call has sent
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=100))  # what the server refused
     reopen: Callable[[str], Awaitable[aiohttp.ClientWebSocketResponse]] | None = None  # where a phone is to move to
 
@@ -71,8 +73,13 @@ class Party:
 
     # ------------------------------------------------------------------------------------------ acting
 
-    async def say(self, audio: bytes | np.ndarray[Any, np.dtype[np.int16]]) -> None:
-        """Send audio ahead: the server plays it at its own pace, after what was sent before."""
+    async def say(self, audio: bytes | np.ndarray[Any, np.dtype[np.int16]], text: str = "") -> None:
+        """Send audio ahead: the server plays it at its own pace, after what was sent before.
+
+        `text` are the words in it (1000 characters): a server that recognises speech then takes them for what it heard.
+        """
+        if text:
+            await self._tell(kind="said", text=text)
         data = audio if isinstance(audio, bytes) else audio.astype("<i2").tobytes()
         for start in range(0, len(data), SEND_AHEAD_BYTES):
             await self._send(self.socket.send_bytes(data[start : start + SEND_AHEAD_BYTES]))
@@ -199,6 +206,8 @@ class Party:
         match message["kind"]:
             case "mark":
                 self._marks[message["name"]] = message["frame"]
+            case "dtmf":
+                self.digits = (self.digits + message["tones"])[-DIGITS:]
             case "error":
                 self.errors.append(message["reason"])
             case state:

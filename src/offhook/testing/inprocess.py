@@ -22,7 +22,7 @@ from offhook.bot import Handler, StreamClosed
 from offhook.bot.memory import MemorySocket
 from offhook.call import messages as m
 from offhook.call.call import Refused
-from offhook.call.model import CallData, Connection, MediaStream, StreamOptions, StreamState
+from offhook.call.model import CallData, Connection, MediaStream, Shown, StreamOptions, StreamState
 from offhook.legs.simulated import SimulatedLeg, SimulatedLegs
 from offhook.media.dial import AppSocket
 from offhook.media.keeping import Keeping
@@ -36,6 +36,7 @@ from offhook.server.placement import Worker
 from offhook.server.webhooks import Webhooks
 from offhook.testing.caller import Party
 from offhook.testing.clock import VirtualTimeLoop
+from offhook.testing.tone_studio import ToneStudio
 from offhook.testing.weather import Weather
 from offhook.wire import websocket
 from offhook.wire.ids import IdMint, context_token, parse_address
@@ -101,7 +102,7 @@ class InProcess:
 
     async def timeline(self, party: Party) -> list[dict[str, Any]]:
         """Return what happened in the party's newest call."""
-        for record in reversed([*self._control.finished, *self._control.calls.values()]):
+        for record in reversed([*self._control.registry.finished, *self._control.registry.calls.values()]):
             if record.data.id == party.call_id or party.raw_id in {leg.party for leg in record.data.legs.values()}:
                 return list(record.timeline)
         return []
@@ -122,7 +123,13 @@ class InProcess:
         endpoints = Endpoints([], self._post, "https://offhook.test", lambda code, url: b"")
         self._webhooks = Webhooks(self._deliverer, endpoints, "/subscriptions/test", self._wall)
         place = Worker(0, lambda epoch: ids)
-        self._control = Control(workers=[place], notifier=self, socket_token=lambda: "socket-token", wall=self._wall)
+        self._control = Control(
+            workers=[place],
+            notifier=self,
+            socket_token=lambda: "socket-token",
+            wall=self._wall,
+            studio=ToneStudio(),
+        )
         self._control.connect(place, control)
         keeping = Keeping(Welcome(worker=0, boot=0))
         self._worker = MediaWorker(keeping, self._dial, EPOCH - loop.time())
@@ -153,9 +160,9 @@ class InProcess:
         """Notifier: make what tells the app of an event."""
         return self._webhooks.notice(call, connection, event, callback)
 
-    def offer(self, call: CallData, to: str, context: str, token: str, seconds: float) -> Parcel:
+    def offer(self, call: CallData, to: str, shown: Shown, context: str, token: str, seconds: float) -> Parcel:
         """Notifier: the app hears of a call, and answers it."""
-        asyncio.get_running_loop().call_later(self._app.answer_after, self._answer, call.caller, to, context)
+        asyncio.get_running_loop().call_later(self._app.answer_after, self._answer, shown.caller, to, context)
         return Parcel(token, "", "", "IncomingCall", b"", until=self._wall() + seconds)
 
     def post(self, parcel: Parcel, settled: Settled) -> None:

@@ -1,7 +1,8 @@
 """The access key scheme of the REST API: HMAC-SHA256 over method, path, date, host and body (contract 1.1 to 1.3).
 
 The SDKs disagree on the host and the path they sign: with or without port, with a trailing slash, with another
-percent-encoding than they send. `Verifier` therefore tries a small set of candidates, the usual one first.
+percent-encoding than they send. `Verifier` therefore tries a small set of candidates, the usual one first. A request
+may carry a bearer token instead (`bearer`).
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import NoReturn
 from urllib.parse import quote, unquote
 
 import pybase64
@@ -27,6 +29,35 @@ _MAX_DATE = 40  # characters; an HTTP date has 29
 
 class AuthError(Exception):
     """The request is not authentic. `str()` says why, in words that may be sent to the client: never the key."""
+
+    reason = "hmac"  # a word for metrics
+
+
+class TokenRefused(AuthError):
+    """The bearer token is wrong; `reason` is one of TOKEN_REASONS."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class KeysMissing(Exception):
+    """The key that could judge a bearer token is not at hand yet: the request may come again in a second."""
+
+
+TOKEN_REASONS = (
+    "not_accepted",
+    "malformed",
+    "unknown_key",
+    "signature",
+    "issuer",
+    "audience",
+    "expired",
+    "early",
+    "subject",
+)
+VerifyToken = Callable[[str, float], None]
+"""`verify(token, now)` returns if the token is good; raises `TokenRefused` or `KeysMissing`. `now`: Unix seconds."""
 
 
 def decode_key(text: str) -> bytes:
@@ -54,27 +85,42 @@ def sign(method: str, path_and_query: str, host: str, body: bytes, key: str, dat
     }
 
 
+def refuse_tokens(token: str, now: float) -> NoReturn:
+    """A `VerifyToken` for servers that nobody told of an issuer."""
+    raise TokenRefused("not_accepted", "bearer tokens are not accepted here: use an access key")
+
+
 class Verifier:
     """Checks signed requests against every one of `keys` (base64), so that a key can be replaced without a gap.
 
     `names` are the server's public names, with or without port, for servers behind a proxy that rewrites Host (each
     costs a few more candidates). A date may be off by `window_s` seconds either way; JavaScript repeats a request
-    with its first date.
+    with its first date. A request with a bearer token is left to `verify_token`.
     """
 
-    def __init__(self, keys: Sequence[str], names: Sequence[str] = (), window_s: float = 900) -> None:
+    def __init__(
+        self,
+        keys: Sequence[str],
+        names: Sequence[str] = (),
+        window_s: float = 900,
+        verify_token: VerifyToken = refuse_tokens,
+    ) -> None:
         if not keys:
             raise ValueError("no access key given")
         self._keys = [decode_key(key) for key in keys]
         self._names = tuple(names)
         self._window_s = window_s
+        self._verify_token = verify_token
 
     def verify(self, method: str, target: str, headers: Mapping[str, str], body: bytes, now: float) -> None:
-        """Return if the request is authentic, else raise `AuthError`.
+        """Return if the request is authentic, else raise `AuthError`, or what `verify_token` raises.
 
         `target` is the raw request target (path and query, undecoded), `headers` have lower-case names, `body` is
         what was received, `now` the Unix time in seconds.
         """
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self._verify_token(token.strip(), now)
         signature = _sent_signature(headers)
         date = self._sent_date(headers, now)
         content_hash = _content_hash(body)
@@ -136,8 +182,6 @@ def _paths(target: str) -> Iterator[str]:
 
 def _sent_signature(headers: Mapping[str, str]) -> bytes:
     authorization = _header(headers, "authorization")
-    if authorization[:7].lower() == "bearer ":
-        raise AuthError("bearer tokens are not accepted here: use an access key")
     match = _AUTHORIZATION.fullmatch(authorization)
     if not match or match[1].lower() != _SIGNED_HEADERS:
         raise AuthError(f"Authorization is not of the form 'HMAC-SHA256 SignedHeaders={_SIGNED_HEADERS}&Signature=…'")

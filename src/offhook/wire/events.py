@@ -38,6 +38,13 @@ STREAM_UNREACHABLE = ResultInformation(
     400, 8581, "Action failed, Transport url is not valid or web socket server is not operational."
 )
 
+
+def add_canceled(party: str) -> ResultInformation:
+    """Return the result of CancelAddParticipantSucceeded, whose text speaks of a failure (recorded: E9)."""
+    text = f"addParticipants failed for participant {party}. Underlying reason: The conversation has ended."
+    return ResultInformation(200, 5300, f"{text} DiagCode: 0#5300.@")
+
+
 # Event → first stable api-version whose SDKs know it (contract 3.2).
 SINCE: dict[str, str] = {
     **dict.fromkeys(
@@ -90,8 +97,13 @@ SINCE: dict[str, str] = {
     **dict.fromkeys(("MoveParticipantSucceeded", "MoveParticipantFailed"), "2026-03-12"),
 }
 
-# Stable api-version → the first preview that had its news (recorded: E3, E7, E14, E15).
-_FIRST_PREVIEW = {"2023-03-06": "2022-04-07", "2024-09-15": "2024-06-15", "2025-05-15": "2024-01-22"}
+# Stable api-version → the first preview that had its news (recorded: E3, E7, E14, E15, E20).
+_FIRST_PREVIEW = {
+    "2023-03-06": "2022-04-07",
+    "2023-10-15": "2023-06-15",
+    "2024-09-15": "2024-06-15",
+    "2025-05-15": "2024-01-22",
+}
 
 
 def is_sent_to(kind: str, api_version: str) -> bool:

@@ -1,0 +1,57 @@
+"""The dial plan: how numbers are written, and by which trunk a number is reached.
+
+Only what a route names can be dialled: the routes are also the list of allowed destinations, so that nobody's app can
+be made to call the other end of the world at the operator's expense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import phonenumbers
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Numbers (E.164) that begin with `prefix` go to `trunk`; the longest prefix that fits decides.
+
+    What is dialled there is the number without its first `strip` characters and with `prepend` before it; `caller_id`
+    is shown instead of the caller's own number, unless it is "".
+    """
+
+    prefix: str
+    trunk: str
+    strip: int = 0
+    prepend: str = ""
+    caller_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """How a number is dialled: what to whom, and as whom."""
+
+    trunk: str
+    number: str
+    caller_id: str
+
+
+def e164(text: str, region: str = "") -> str:
+    """Return a number in E.164 form, such as `+15550100`; `region` (ISO 3166, such as "US") reads national ones.
+
+    Raises `ValueError` for what cannot be a telephone number there.
+    """
+    try:
+        number = phonenumbers.parse(text, region.upper() or None)
+    except phonenumbers.NumberParseException as error:
+        raise ValueError(f"{text[:40]!r} is no telephone number: {error}") from None
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def dial(routes: Sequence[Route], number: str, caller: str = "") -> Dialled | None:
+    """Return how `number` (E.164) is dialled; None when no route allows it. `caller`: the number to be shown."""
+    fitting = [route for route in routes if number.startswith(route.prefix)]
+    if not fitting:
+        return None
+    route = max(fitting, key=lambda route: len(route.prefix))
+    return Dialled(route.trunk, route.prepend + number[route.strip :], route.caller_id or caller)

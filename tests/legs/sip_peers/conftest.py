@@ -1,0 +1,155 @@
+"""Real telephones against our stack on loopback: sipp and baresip. Without them the tests skip, or with
+OFFHOOK_REQUIRE_PEERS=1 fail."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from offhook.legs.sip.events import Ended, Event, Offered
+from offhook.legs.sip.guard import Trunk
+from offhook.legs.sip.incoming import IncomingSession
+from offhook.legs.sip.negotiation import Agreed, MediaPolicy, Negotiation, NotAcceptable
+from offhook.legs.sip.session import Session
+from offhook.legs.sip.stack import Settings, SipStack
+from offhook.legs.sip.transport import Listen
+
+LOOPBACK = "127.0.0.1"
+PATIENCE_S = 30
+
+
+def program(name: str, package: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        reason = f"{name} is not installed (Debian package {package})"
+        if os.environ.get("OFFHOOK_REQUIRE_PEERS") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
+
+
+@pytest.fixture(scope="session")
+def sipp_path() -> str:
+    return program("sipp", "sip-tester")
+
+
+@pytest.fixture(scope="session")
+def baresip_path() -> str:
+    return program("baresip", "baresip-core")
+
+
+class Server:
+    """Our stack, that answers every call, and keeps what it was told."""
+
+    def __init__(self, tls: Any = None, **settings: Any) -> None:
+        listen = [Listen("udp", LOOPBACK), Listen("tcp", LOOPBACK), *([Listen("tls", LOOPBACK)] if tls else [])]
+        given = {"trunks": (Trunk("peer", ("127.0.0.0/8",)),)} | settings
+        self.stack = SipStack(Settings(tuple(listen), **given), self._invited, tls_server=tls)
+        self.sessions: list[Session] = []
+        self.events: list[Event] = []
+        self.agreed: list[Agreed] = []
+        self.policy = MediaPolicy(("PCMU", "PCMA", "G722"))
+        self.on_event: Callable[[Session, Event], None] = lambda session, event: None
+        self.answers = True
+        self.early = False  # whether it can be heard before it answers
+
+    def _invited(self, session: IncomingSession) -> None:
+        negotiation = Negotiation(self.policy, LOOPBACK)
+        session.on_event = lambda event: self.take(session, negotiation, event)
+        self.sessions.append(session)
+        if self.early and session.offer is not None:
+            sdp, agreed = negotiation.answer(session.offer, 7000)
+            self.agreed.append(agreed)
+            session.ring(sdp)
+            session.answer(sdp)
+            return
+        session.ring()
+        if self.answers:
+            self._answer(session, negotiation, session.offer)
+
+    def _answer(self, session: Session, negotiation: Negotiation, offer: str | None) -> None:
+        if offer is None:
+            session.answer(negotiation.offer(7000))
+            return
+        try:
+            sdp, agreed = negotiation.answer(offer, 7000)
+        except NotAcceptable as refused:
+            session.hang_up(text=str(refused))
+        else:
+            self.agreed.append(agreed)
+            session.answer(sdp)
+
+    def take(self, session: Session, negotiation: Negotiation, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, Offered):
+            self._answer(session, negotiation, event.sdp)
+        elif (sdp := getattr(event, "sdp", None)) is not None:
+            self.agreed.append(negotiation.accept(sdp))
+        self.on_event(session, event)
+
+    def call(self, to: str, **more: Any) -> Session:
+        negotiation = Negotiation(self.policy, LOOPBACK)
+        holder: list[Session] = []
+        offer = negotiation.offer(7000)
+        session = self.stack.invite(to, "200", offer, lambda event: self.take(holder[0], negotiation, event), **more)
+        holder.append(session)
+        self.sessions.append(session)
+        return session
+
+    async def until(self, done: Callable[[], object]) -> None:
+        """Wait until `done`; fails after `PATIENCE_S`."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not done():  # noqa: ASYNC110 - what is waited for has no event
+                await asyncio.sleep(0.02)
+
+    async def all_over(self) -> None:
+        await self.until(lambda: self.stack.sessions == 0)
+        assert sum(isinstance(event, Ended) for event in self.events) == len(self.sessions)
+
+
+@pytest.fixture
+def server() -> Callable[..., Server]:
+    return Server
+
+
+Sipp = Callable[..., Coroutine[Any, Any, str]]
+
+
+@pytest.fixture
+def sipp(sipp_path: str, tmp_path: Path) -> Sipp:
+    """Run a scenario (one of `scenarios`, or one that sipp ships) to its end; fails unless all its calls succeeded."""
+
+    async def runs(scenario: str, *options: str, port: int = 0) -> str:
+        file = Path(__file__).parent / "scenarios" / f"{scenario}.xml"
+        which = ("-sf", str(file)) if file.exists() else ("-sn", scenario)
+        target = (f"{LOOPBACK}:{port}",) if port else ()
+        command = (sipp_path, *target, *which, "-i", LOOPBACK, "-nostdin", "-timeout", "20", "-timeout_error", *options)
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            "-trace_err",
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            stdin=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        errors = _errors(tmp_path)
+        assert process.returncode == 0, f"{scenario}: exit code {process.returncode}\n{errors[-3000:]}"
+        return output.decode(errors="replace")
+
+    return runs
+
+
+def _errors(folder: Path) -> str:
+    return "\n".join(path.read_text(errors="replace") for path in folder.glob("*errors.log"))
