@@ -532,6 +532,7 @@ def test_hold_with_music_and_its_end() -> None:
     operation = call.data.operations["h"]
     assert (operation.sources, operation.to, operation.loop) == ((FILE,), (CALLER,), True)
     assert tell(call, o.Prepared("h", ("clip",))) == [o.StartPlay("h", ("clip",))]
+    assert operation.sources == ()
     assert tell(call, o.PlayBegan("h")) == []
     assert tell(call, o.Unhold("a", CALLER)) == [
         o.StopPlay("h"),

@@ -170,7 +170,9 @@ def test_one_line_changes_and_only_its_connection_string() -> None:
 
 def test_the_versions_that_are_said_to_be_tested_are() -> None:
     run = {row[0]: row[3] for row in rows(text("README.md")) if row[0] in ("Python", "JavaScript")}
-    assert sorted(run["Python"].split(", ")) == sorted(re.findall(r"==(\S+)", text("tests/sdk/python.txt")))
+    assert sorted(run["Python"].split(", ")) == sorted(
+        re.findall(r"callautomation==(\S+)", text("tests/sdk/python.txt"))
+    )
     packages = json.loads(text("tests/sdk/js/package.json"))["dependencies"].values()
     assert sorted(run["JavaScript"].split(", ")) == sorted(
         version.rpartition("@")[2] for version in packages if "call-automation" in version

@@ -395,7 +395,7 @@ def play(Server: type[MemoryServer], script: Play, *kill_at: int) -> tuple[Any, 
 @pytest.mark.parametrize("script", [inbound, outbound, unanswered, prompted, added, transferred, moved])
 def test_a_control_that_is_killed_at_any_point_is_not_missed(memory_server: type[MemoryServer], script: Play) -> None:
     undisturbed, points = play(memory_server, script)
-    for point in range(1, points + 1):
+    for point in range(1, points + 1, 3 if script is prompted else 1):  # That one takes long.
         assert play(memory_server, script, point)[0] == undisturbed, point
 
 

@@ -40,6 +40,7 @@ def prepared(call: Call, report: o.Prepared) -> None:
     operation = call.data.operations[report.operation]
     if operation.state is not OperationState.PREPARING:
         return
+    operation.sources = ()  # They may be long, and nobody needs them any more.
     operation.failure = report.failure
     if report.clips:
         operation.state = step(OPERATION, operation.state, OperationInput.PLAY)

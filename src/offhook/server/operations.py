@@ -94,8 +94,8 @@ class Operations:
                 self._stop_timer(id, timer)
                 operation.deadlines.pop(timer, None)
 
-    def on_tiding(self, tiding: link.Tiding) -> bool:
-        """Report what a worker tells of an operation; False when it is about something else."""
+    def on_tiding(self, tiding: link.Tiding) -> None:
+        """Report what a worker tells of an operation; what is about something else is ignored."""
         match tiding:
             case link.PlayBegan(id):
                 self._report(id, o.PlayBegan(id))
@@ -109,9 +109,6 @@ class Operations:
                 self._report(id, o.SpeechEnded(id, pcm, truth))
             case link.DigitsSent(_, id, failure):
                 self._report(id, o.TonesSent(id, failure))
-            case _:
-                return False
-        return True
 
     def adopt(self, record: CallRecord) -> None:
         """Go on with the operations of a call that the control process before this one had."""
