@@ -11,7 +11,8 @@ from offhook.speech.engines import speaks
 from offhook.speech.phrases import words
 from offhook.speech.values import RATE, Fault, Recognition, SpeechError
 
-_PHONES = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
+_SOUNDS = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
+_PHONES = tuple(_SOUNDS.split())
 # A grammar makes something of everything. Speech that is none of the phrases fits single sounds better: so unlikely
 # must they be that a phrase that was said wins. Tried with phrases said, and with other speech.
 _OTHER_SPEECH = 1e-3

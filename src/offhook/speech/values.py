@@ -79,7 +79,7 @@ class Synthesizer(Protocol):
     """Says texts."""
 
     def say(self, text: str, voice: Voice) -> Speech:
-        """Return `text` as sound. A name that it does not have it ignores; a locale or kind that it cannot do is an error.
+        """Return `text` as sound. A name that it does not have it ignores; a locale or kind that it cannot is an error.
 
         Raises `SpeechError`. May take long: never call it where media run.
         """
