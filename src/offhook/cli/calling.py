@@ -138,7 +138,7 @@ async def _converse(party: Party, script: Script, audio: Samples, as_json: bool)
     if not as_json:
         print("connected", flush=True)
     if len(audio):
-        await party.say(audio)
+        await party.say(audio, (script.say or "")[:1000])
     if script.dtmf:
         await party.played()
         await party.press(script.dtmf)

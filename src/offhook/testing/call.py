@@ -21,7 +21,7 @@ from offhook.audio.resample import convert
 from offhook.testing import hearing
 from offhook.testing.caller import Party
 from offhook.testing.hearing import Span, Turn
-from offhook.testing.speech import RECOGNIZER_RATE, Recognize, Sound, Speak, samples_of
+from offhook.testing.speech import RECOGNIZER_RATE, Recognize, Sound, Speak, samples_of, words_of
 
 T = TypeVar("T")
 
@@ -116,10 +116,12 @@ class Call:
 
     def say(self, sound: Sound) -> Span:
         """Say a text, PCM or a file, and return when that was, once it was said: from the first audible sample to the
-        last. What the app says meanwhile is heard. See `offhook.testing.speech.samples_of` for what can be said."""
+        last. What the app says meanwhile is heard. See `offhook.testing.speech.samples_of` for what can be said.
+
+        The server's recognition of speech (`recognize`) takes a text for what it heard, as it stands."""
         samples = samples_of(sound, self.rate, self._speak)
         what = f"says {sound!r}" if isinstance(sound, str) else f"says {len(samples) / self.rate:.2f} s of audio"
-        return self._utter(samples, what)
+        return self._utter(samples, what, words_of(sound))
 
     def play(self, path: Sound) -> Span:
         """As `say`, in a test that wants to make clear that this is a recording."""
@@ -157,7 +159,7 @@ class Call:
         start = self._now
         self._listen(speaking, within, f"the app to speak for {after:g} s", start)
         what = f"barges in with {sound!r}" if isinstance(sound, str) else "barges in"
-        said = self._utter(samples, what)
+        said = self._utter(samples, what, words_of(sound))
         over = next((heard for heard in self.sounds if heard.from_s <= said.from_s < heard.to_s), None)
         stopped = None if over is None or over.to_s > self.now_s - hearing.JOIN_S else over.to_s - said.from_s
         return Interruption(said.from_s, 0.0 if over is None else stopped)
@@ -319,18 +321,18 @@ class Call:
         self._since = self._now
         self.acts.append(Act(self.now_s, what))
 
-    def _utter(self, samples: Samples, what: str) -> Span:
+    def _utter(self, samples: Samples, what: str, words: str) -> Span:
         self._begin(what)
         missing = -len(samples) % self._frame
         whole = np.concatenate([samples, np.zeros(missing, np.int16)])
-        end = self._run(self._speaking(whole, len(whole) // self._frame))
+        end = self._run(self._speaking(whole, words, len(whole) // self._frame))
         first = end * self._frame - len(whole)
         self._said.append((first, whole, what))
         return self._audible(first, whole)
 
-    async def _speaking(self, samples: Samples, frames: int) -> int:
+    async def _speaking(self, samples: Samples, words: str, frames: int) -> int:
         """Send and wait; return the frame after the last that was said (a mark names the last one)."""
-        await self._party.say(samples)
+        await self._party.say(samples, words)
         last = await self._party.played(timeout=frames / FRAMES_PER_SECOND + PATIENCE_S)
         await self._hear_until(last + 1)
         return last + 1

@@ -96,6 +96,11 @@ def samples_of(sound: Sound, rate: int, speak: Speak) -> Samples:
             raise TypeError(f"{type(sound).__name__}: neither a text, nor PCM (bytes, mono int16 samples), nor a path")
 
 
+def words_of(sound: Sound) -> str:
+    """Return the text that a sound is, as far as a server is told of it (1000 characters); "" for any other sound."""
+    return sound[:1000] if isinstance(sound, str) and not sound.lower().endswith(".wav") else ""
+
+
 @cache
 def _voice() -> Any:
     try:
