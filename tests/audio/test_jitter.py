@@ -357,18 +357,37 @@ def test_ticks_we_leave_out_leave_no_delay(left_out: int) -> None:
     assert counts.dropped_ms == 20 * left_out
 
 
+@pytest.mark.parametrize("jumps", [[10], [5, 5]])
 @pytest.mark.parametrize("found", [1, 7, 15])
-def test_what_waits_for_ticks_we_left_out_is_dropped_when_it_is_found(found: int) -> None:
+def test_what_waits_for_ticks_we_left_out_is_dropped_when_it_is_found(found: int, jumps: list[int]) -> None:
     """A leg reads a packet a tick, and only now and then looks for more. Meanwhile the network is not to blame."""
     heard = Listener().run(regular(500), 500)
-    for tick in range(510, 560):
-        indices = [tick - 10] if tick < 510 + found else range(500 + found, tick + 1) if tick == 510 + found else [tick]
-        for index in indices:
+    tick, waiting = 500, list(range(500, 700))
+    for number in range(50):
+        tick += jumps[number] if number < len(jumps) else 0
+        come = sum(index <= tick for index in waiting)
+        for index in waiting[: 1 if number < found else come]:
             heard.put(index, tick * TICK)
-        heard.buffer.pull()
+            waiting.remove(index)
+        frame = heard.buffer.pull()
+        assert frame is not None
+        if number == found:  # It goes on in real time, with a seam.
+            assert frame[SEAM:] == VOICE[tick * FRAME : (tick + 1) * FRAME][SEAM:]
+            assert frame[:SEAM] != VOICE[tick * FRAME : (tick + 1) * FRAME][:SEAM]
+        tick += 1
     assert heard.buffer.delay_ms == 0
     counts = heard.buffer.counts
     assert (counts.dropped_ms, counts.shortened_ms, counts.concealed_ms) == (200, 0, 0)
+
+
+def test_a_sender_that_stood_still_with_us_is_not_late() -> None:
+    """The whole machine did: nothing waits for the ticks that we left out."""
+    heard = Listener().run(regular(500), 500)
+    for tick in range(510, 510 + jitter.SEARCH + jitter.ARRIVALS + jitter.REVIEW):
+        heard.put(tick - 10, tick * TICK)
+        assert heard.buffer.pull() == VOICE[(tick - 10) * FRAME : (tick - 9) * FRAME]
+    assert heard.buffer.delay_ms == 0
+    assert heard.buffer.counts.dropped_ms == 0
 
 
 def test_a_stall_of_the_network_after_ticks_were_left_out_drops_nothing() -> None:

@@ -41,7 +41,8 @@ REVIEW = 10  # such ticks between two looks at the goal
 TOLERANCE = 5 * SAMPLES_PER_MS  # the lag may be off the goal by less than this
 ALIKE = 0.7  # least likeness of the two ends of a piece that is left out or repeated …
 PATIENCE = 25  # … until it was not found in so many ticks, 0.5 s: then the best there is
-JUMP = 3  # ticks more between two packets than there were pulls: our own clock has left some out
+JUMP = 3  # ticks more between two packets than there were pulls: our own clock has left some out …
+SEARCH = 25  # … and what came for them is at hand after so many at the latest, as a leg does not read all at once
 
 SEAM = 16  # samples from made-up to real sound, 2 ms
 
@@ -148,7 +149,7 @@ class JitterBuffer:
                 return payload
         if self._held and queue:
             self._catch_up()
-        if self._left_out and queue:
+        if self._left_out:
             self._leave_out()
         frame = self._rescaled() or self._assembled()
         if frame is not None:
@@ -164,7 +165,8 @@ class JitterBuffer:
         self._goal = 0
         self._fastest = 0  # least transit that is remembered
         self._held = 0  # samples that the head has stood still
-        self._left_out = 0  # samples that may be dropped, as the ticks for them were left out
+        self._left_out = 0  # samples that may be dropped, as the ticks for them were left out …
+        self._search = 0  # … in the next so many ticks
         self._slowest = _NOTHING
         self._transits: deque[int] = deque(maxlen=ARRIVALS)  # the slowest of each tick that had any
         self._until_review = 1
@@ -180,9 +182,9 @@ class JitterBuffer:
         pieces, hundreds of calls would do so at once, and more ticks be left out.
         """
         left_out = (round((now - self._put_at) / TICK_S) - self._pulls) * FRAME
-        before = self._left_out
         self._hold(left_out)
-        self._left_out = before + left_out
+        self._left_out += left_out
+        self._search = SEARCH
 
     def _leap(self, slack: int, now: float) -> None:
         """The sender's time stamps make no sense any more: go on from the newest."""
@@ -233,17 +235,16 @@ class JitterBuffer:
 
     def _leave_out(self) -> None:
         """Drop what was for ticks that were left out, in whole frames and but for the newest packet."""
-        surplus = min(self._left_out, self._lag - self._goal)
-        if surplus < FRAME:
-            self._left_out = 0
-            return
-        waiting = min(surplus, self._queue[-1][0] - self._head)
-        if (dropped := waiting // FRAME * FRAME) > 0:
+        self._search -= 1
+        surplus = min(self._left_out, self._lag - self._goal) if self._search else 0
+        waiting = self._queue[-1][0] - self._head if self._queue else 0
+        dropped = min(surplus, waiting) // FRAME * FRAME
+        if dropped > 0:
             self._conceal_from(b"")
             self._consume(dropped)
             self._lag -= dropped
-            self._left_out -= dropped
             self.counts.dropped_ms += dropped / SAMPLES_PER_MS
+        self._left_out = max(0, surplus - dropped)
 
     def _drop(self, count: int) -> int:
         """Drop the oldest `count` packets; return how many samples that was."""
@@ -297,7 +298,6 @@ class JitterBuffer:
 
     def _hold(self, count: int) -> None:
         """Nothing has come: wait for it, so that it is not too late when it comes."""
-        self._left_out = 0  # What was there is played.
         self._held += count
         self._lag += count
 

@@ -121,7 +121,7 @@ class Party:
 
     @property
     def state(self) -> str:
-        return self.states[-1].state if self.states else "waiting"
+        return self.states[-1].state if self.states else "opening"
 
     @property
     def connected(self) -> bool:
