@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import subprocess
+import sys
+import time
 import wave
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,13 +19,14 @@ import soundfile
 from aiohttp import web
 
 from offhook.audio import pcm
+from offhook.audio.resample import convert
 from offhook.call.prompts import Source
 from offhook.media.egress import AddressPolicy
-from offhook.server import fetching, studio, tls
+from offhook.server import fetching, sounds, studio, tls
 from offhook.server.clips import Clips
 from offhook.server.fetching import Fetched, Fetcher, Stamp
 from offhook.server.sounds import PromptError, PromptFault
-from offhook.server.studio import Studio, StudioError
+from offhook.server.studio import Engines, Studio, StudioError
 from offhook.speech.values import SpeechError
 from offhook.testing.clock import run
 
@@ -90,7 +94,18 @@ def test_a_file_of_any_kind_keeps_its_pitch_level_and_length(
     assert pcm.tone_level(middle, 440, own) == pytest.approx(-20, abs=0.5)
 
 
-@pytest.mark.parametrize("data", [b"", b"no sound", sound("WAV", 8000)[:20], bytes(10_000)])
+def test_a_file_that_is_a_clip_already_is_kept_bit_for_bit(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(-32_768, 32_767, 20_000, np.int16)
+    file = io.BytesIO()
+    soundfile.write(file, noise, 16_000, format="WAV")
+    rate, samples = read(run(made(tmp_path, Shelf(a=file.getvalue())).clip(Source("file", uri="a"))))
+    assert (rate, samples.tolist()) == (16_000, noise.tolist())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"no sound", sound("WAV", 8000)[:20], bytes(10_000), sound("WAV", 8000, channels=17), sound("WAV", 3000)],
+)
 def test_what_is_no_sound_file_is_said(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(StudioError) as caught:
         run(made(tmp_path, Shelf(a=data)).clip(Source("file", uri="a")))
@@ -138,14 +153,62 @@ def test_a_file_with_a_cache_id_is_fetched_once(tmp_path: Path) -> None:
     run(main())
 
 
+def test_a_clip_is_not_lost_while_it_is_asked_whether_it_has_changed(tmp_path: Path) -> None:
+    async def main() -> None:
+        shelf = Shelf(a=sound("WAV", 8000), b=sound("WAV", 8000))
+        maker = made(tmp_path, shelf, largest=20_000)  # one of them
+        maker.release(await maker.clip(Source("file", uri="a")))
+
+        async def fetch(url: str, known: Stamp) -> Fetched:
+            maker._fetch = shelf
+            maker.release(await maker.clip(Source("file", uri="b")))
+            return await shelf(url, known)
+
+        maker._fetch = fetch
+        assert (await maker.clip(Source("file", uri="a"))).exists()
+        assert shelf.asked[-1] == ("a", Stamp('"1"'))
+
+    run(main())
+
+
+def test_what_cannot_be_made_is_not_in_use(tmp_path: Path) -> None:
+    async def main() -> None:
+        shelf = Shelf(a=b"no sound")
+        maker = made(tmp_path, shelf)
+        for uri in "ab":
+            with pytest.raises(StudioError):
+                await maker.clip(Source("file", uri=uri))
+        assert not maker._clips._leases
+
+    run(main())
+
+
+def test_the_next_process_finds_the_clips_and_clears_away_what_was_not_finished(tmp_path: Path) -> None:
+    async def main() -> None:
+        shelf = Shelf(**{name: sound("WAV", 8000) for name in "abc"})
+        maker = made(tmp_path, shelf)
+        paths = [await maker.clip(Source("file", uri=name, cache_id=name)) for name in "abc"]
+        for age, path in enumerate(paths):
+            os.utime(path, (age, age))
+        unfinished = paths[0].with_name(f"{paths[0].name}.123")
+        other = paths[0].with_name("README")
+        for path in (unfinished, other):
+            path.write_bytes(b"")
+        maker = made(tmp_path, shelf, largest=40_000)
+        assert (unfinished.exists(), other.exists()) == (False, True)
+        await maker.clip(Source("file", uri="a", cache_id="a"))  # used again: now b is the oldest
+        shelf.files["d"] = sound("WAV", 8000)
+        await maker.clip(Source("file", uri="d"))
+        assert [path.exists() for path in paths] == [True, False, False]
+
+    run(main())
+
+
 def test_the_oldest_clips_go_but_none_that_is_in_use(tmp_path: Path) -> None:
     async def main() -> None:
         shelf = Shelf(**{name: sound("WAV", 8000) for name in "abcd"})
         maker = made(tmp_path, shelf, largest=40_000)  # two of them
-        paths = {}
-        for age, name in enumerate("abc"):
-            paths[name] = await maker.clip(Source("file", uri=name))
-            os.utime(paths[name], (age, age))
+        paths = {name: await maker.clip(Source("file", uri=name)) for name in "abc"}
         assert all(path.exists() for path in paths.values()), "all are in use"
         maker.release(paths["b"])
         paths["d"] = await maker.clip(Source("file", uri="d"))
@@ -219,7 +282,7 @@ def test_what_cannot_or_must_not_be_fetched(
         if request.path == "/large":
             return web.Response(body=bytes(200_000))
         if request.path == "/slow":
-            await asyncio.sleep(5)
+            await asyncio.sleep(1)
         return web.Response(status=404)
 
     async def use(url: str, fetcher: Fetcher) -> None:
@@ -250,8 +313,6 @@ def test_a_text_is_said_and_written_down_again(tmp_path: Path) -> None:
         path = await maker.clip(Source("text", text="I would like to come on Tuesday", locale="en-US"))
         rate, samples = read(path)
         assert rate == 24_000
-        from offhook.audio.resample import convert
-
         heard = convert(samples, rate, 16_000).tobytes()
         assert (await maker.recognise(heard, "en-US", ())).text == "i would like to come on tuesday"
 
@@ -265,12 +326,51 @@ def test_a_text_is_said_and_written_down_again(tmp_path: Path) -> None:
         (Source("ssml", ssml=""), "empty"),
         (Source("text", text="Bonjour", locale="fr-FR"), "unsupported"),
         (Source("text", text="Hello", voice_kind="male"), "unsupported"),
+        (Source("text", text="Hallo", voice_name="de-DE-KatjaNeural"), "unsupported"),
+        (Source("ssml", ssml="<speak><voice xml:lang='fr-FR'>Bonjour</voice></speak>"), "unsupported"),
+        (Source("ssml", ssml="<speak>no end"), "failed"),
+        (Source("text", text="a" * 20_001), "format"),
     ],
 )
 def test_what_cannot_be_said(tmp_path: Path, source: Source, kind: str) -> None:
     with pytest.raises(StudioError) as caught:
         run(made(tmp_path).clip(source))
     assert caught.value.kind == kind
+
+
+def test_a_text_is_said_once_for_each_voice_and_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Source] = []
+
+    def say(engine: str, options: object, source: Source, path: Path) -> None:
+        said.append(source)
+        path.write_bytes(b"RIFF")
+
+    async def main() -> None:
+        monkeypatch.setattr(sounds, "say", say)
+        maker = made(tmp_path)
+        hello = Source("text", text="Hello")
+        paths = {await maker.clip(hello) for _ in range(3)}
+        paths.add(await maker.clip(Source("text", text="Hello", voice_name="a")))
+        paths.add(await maker.clip(Source("ssml", ssml="Hello")))
+        other = Studio(Clips(tmp_path / "prompts"), Shelf(), Engines(options={"hibari": {"model": "b"}}))
+        paths.add(await other.clip(hello))
+        assert len(paths) == len(said) == 4
+
+    run(main())
+
+
+def test_the_parts_of_ssml_follow_each_other_with_their_pauses(tmp_path: Path) -> None:
+    async def main() -> None:
+        maker = made(tmp_path)
+        rate, once = read(await maker.clip(Source("text", text="Hello")))
+        _, twice = read(await maker.clip(Source("ssml", ssml="<speak>Hello<break time='2s'/>Hello</speak>")))
+        assert len(twice) == 2 * len(once) + 2 * rate
+        assert not twice[len(once) : len(once) + 2 * rate].any()
+        _, slowly = read(await maker.clip(Source("ssml", ssml="<speak><prosody rate='slow'>Hello</prosody></speak>")))
+        assert len(slowly) > 1.2 * len(once)
+        assert pcm.level(once) == pytest.approx(-17, abs=3)
+
+    run(main())
 
 
 def test_a_language_that_is_not_understood(tmp_path: Path) -> None:
@@ -289,19 +389,82 @@ def test_hold_music_joins_up_and_is_soft(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ processes
 
 
-def test_work_is_done_elsewhere_and_a_process_that_dies_is_replaced(tmp_path: Path) -> None:
-    async def main() -> None:
-        maker = made(tmp_path)
-        try:
-            there = await maker._work(os.getpid)
-            assert there != os.getpid()
-            with pytest.raises(SpeechError, match="has died"):
-                await maker._work(os._exit, 1)
-            assert await maker._work(os.getpid) != there
-        finally:
-            await maker.close()
+async def elsewhere(tmp_path: Path, use: Callable[[Studio], Awaitable[None]]) -> None:
+    maker = made(tmp_path)
+    try:
+        await use(maker)
+    finally:
+        await maker.close()
+    assert not maker._pools
+    assert not maker._work
 
+
+def test_work_is_done_elsewhere_and_behind_what_calls_need(tmp_path: Path) -> None:
+    async def use(maker: Studio) -> None:
+        assert await maker._do(os.getppid) == os.getpid()
+        assert await maker._do(os.nice, 0) == os.nice(0) + studio.NICE
+
+    asyncio.run(elsewhere(tmp_path, use))
+
+
+def test_a_process_that_dies_takes_only_its_own_work_with_it(tmp_path: Path) -> None:
+    async def use(maker: Studio) -> None:
+        _, death = await asyncio.gather(maker._do(time.sleep, 1.0), maker._do(os._exit, 1), return_exceptions=True)
+        assert isinstance(death, SpeechError)
+        assert "has died" in death.message
+        assert await maker._do(os.getppid) == os.getpid()
+
+    asyncio.run(elsewhere(tmp_path, use))
+
+
+def test_work_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use(maker: Studio) -> None:
+        hung = await maker._do(os.getpid)
+        monkeypatch.setattr(studio, "LONGEST_S", 0.2)
+        with pytest.raises(SpeechError, match=r"not done within 0\.2 s"):
+            await maker._do(time.sleep, 100)
+        monkeypatch.undo()
+        assert await maker._do(os.getpid) != hung
+
+    asyncio.run(elsewhere(tmp_path, use))
+
+
+def test_work_that_nobody_waits_for_is_finished_all_the_same(tmp_path: Path) -> None:
+    async def use(maker: Studio) -> None:
+        there = await maker._do(os.getpid)
+        waiting = asyncio.create_task(maker._do(time.sleep, 0.2))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        [left] = maker._work
+        await left
+        assert await maker._do(os.getpid) == there
+
+    asyncio.run(elsewhere(tmp_path, use))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
+def test_the_processes_die_with_who_started_them(tmp_path: Path) -> None:
+    program = f"""
+import asyncio, os, pathlib, signal
+from offhook.server.clips import Clips
+from offhook.server.studio import Studio
+async def main():
+    studio = Studio(Clips(pathlib.Path({str(tmp_path)!r})), None)
+    print(await studio._do(os.getpid), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+if __name__ == "__main__":
     asyncio.run(main())
+"""
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run([sys.executable, tmp_path / "program.py"], stdout=subprocess.PIPE, check=False)
+    child = Path(f"/proc/{int(done.stdout)}/stat")
+    for _ in range(500):
+        if not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.01)
+    raise AssertionError("it lives on")
 
 
 def test_too_much_work_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,3 +472,22 @@ def test_too_much_work_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(StudioError) as caught:
         run(made(tmp_path, Shelf(a=sound("WAV", 8000))).clip(Source("file", uri="a")))
     assert caught.value.kind == "failed"
+
+
+def test_only_so_many_files_are_in_memory_at_a_time(tmp_path: Path) -> None:
+    async def main() -> None:
+        there = most = 0
+
+        async def fetch(url: str, known: Stamp) -> Fetched:
+            nonlocal there, most
+            there += 1
+            most = max(most, there)
+            await asyncio.sleep(1)
+            there -= 1
+            return Fetched(sound("WAV", 8000, seconds=0.01), Stamp())
+
+        maker = Studio(Clips(tmp_path), fetch)
+        await asyncio.gather(*(maker.clip(Source("file", uri=str(number))) for number in range(studio.FILES + 5)))
+        assert most == studio.FILES
+
+    run(main())

@@ -21,22 +21,27 @@ class Clips:
         self._directory = directory
         self._largest = largest
         self._leases: Counter[Path] = Counter()
-        directory.mkdir(parents=True, exist_ok=True)
+        self._sizes: dict[Path, int] = {}  # in bytes; what was used longest ago comes first
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = []
         for path in directory.iterdir():
-            if path.suffix != ".wav":  # Somebody was killed while writing it.
-                path.unlink(missing_ok=True)
+            if path.suffix == ".wav":
+                status = path.stat()
+                found.append((status.st_mtime, status.st_size, path))
+            elif ".wav." in path.name:
+                path.unlink(missing_ok=True)  # Somebody was killed while writing it.
+        for _, size, path in sorted(found):
+            self._sizes[path] = size
+        self._total = sum(self._sizes.values())
 
     def path(self, *made_of: str) -> Path:
         """Return where the clip is, or will be, that is made of this."""
-        name = hashlib.sha256("\0".join(made_of).encode()).hexdigest()
+        name = hashlib.sha256(repr(made_of).encode()).hexdigest()
         return self._directory / f"{name[:40]}.wav"
 
-    def lease(self, path: Path, fresh: bool = False) -> Path:
-        """A clip is in use, until `release`; for a fresh one others may have to make room."""
+    def lease(self, path: Path) -> None:
+        """A clip is in use, or will be, until `release`."""
         self._leases[path] += 1
-        if fresh:
-            self._shrink()
-        return path
 
     def release(self, path: Path) -> None:
         self._leases[path] -= 1
@@ -46,19 +51,25 @@ class Clips:
     def touch(self, path: Path) -> bool:
         """Note that a clip is used now; False when it is not there."""
         try:
-            os.utime(path)
+            os.utime(path)  # for the next process
         except OSError:
+            self._forget(path)
             return False
+        if path in self._sizes:
+            self._sizes[path] = self._sizes.pop(path)
         return True
 
-    def _shrink(self) -> None:
-        """Let go of the oldest until there is room."""
-        sizes = [(path.stat(), path) for path in self._directory.glob("*.wav")]
-        found = sorted((status.st_mtime, status.st_size, path) for status, path in sizes)
-        total = sum(size for _, size, _ in found)
-        for _, size, path in found:
-            if total <= self._largest:
+    def add(self, path: Path) -> None:
+        """A clip has been made, or made anew; others may have to make room."""
+        self._forget(path)
+        self._sizes[path] = size = path.stat().st_size
+        self._total += size
+        for old in list(self._sizes):
+            if self._total <= self._largest:
                 break
-            if path not in self._leases:
-                path.unlink(missing_ok=True)
-                total -= size
+            if old not in self._leases:
+                old.unlink(missing_ok=True)
+                self._forget(old)
+
+    def _forget(self, path: Path) -> None:
+        self._total -= self._sizes.pop(path, 0)

@@ -1,7 +1,7 @@
 """What is done with sound outside of the control process: decoding files, saying texts, writing down speech.
 
 These functions are called in a process of their own (`server.studio`); what they take and return travels there and
-back. Engines are made at their first use and kept.
+back. Engines are made at their first use and kept. Bounds: `LONGEST_S` of one clip, `LONGEST_TEXT` of a text or SSML.
 """
 
 from __future__ import annotations
@@ -9,23 +9,27 @@ from __future__ import annotations
 import io
 import os
 import wave
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
 from offhook.audio import pcm
-from offhook.audio.resample import convert
+from offhook.audio.files import HIGHEST_RATE, LOWEST_RATE, converted
 from offhook.call.prompts import Source
 from offhook.speech import engines, ssml
-from offhook.speech.values import RATE as RECOGNISED_RATE
-from offhook.speech.values import Recognition, Recognizer, Speech, SpeechError, Synthesizer, Voice
+from offhook.speech.values import Fault, Recognition, Recognizer, Speech, SpeechError, Synthesizer, Voice
 
 RATES = (8000, 16_000, 24_000)  # Hz, of clips: `media.player` takes these
 LONGEST_S = 600.0  # of one clip
+LONGEST_TEXT = 20_000  # characters: more than is said in LONGEST_S
+CHANNELS = 16  # of a file
+SPOKEN_DBFS = -17.0  # of texts, whatever the engine: about -20 dBFS RMS, as on a well set telephone
+LOUDEST = 0.97 * pcm.FULL_SCALE
 
 
 class PromptFault(Enum):
@@ -49,43 +53,45 @@ class PromptError(Exception):
 
 
 def decode(data: bytes, path: Path) -> None:
-    """Make a clip at `path` of a sound file: WAV, FLAC, MP3 or OGG, of any rate and number of channels.
+    """Make a clip at `path` of a sound file: WAV, FLAC, MP3 or OGG, of 4000 to 192000 Hz and up to `CHANNELS`.
 
     Raises `PromptError` for what is none, or longer than LONGEST_S.
     """
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as sound:
-            own = int(sound.samplerate)
-            most = int(LONGEST_S * own)
-            samples = sound.read(most + 1, dtype="float64", always_2d=True).mean(axis=1)
+            own, channels = int(sound.samplerate), int(sound.channels)
+            if not LOWEST_RATE <= own <= HIGHEST_RATE or not channels <= CHANNELS:
+                raise PromptError(PromptFault.FORMAT, f"{channels} channels at {own} Hz are not taken")
+            rate = next((rate for rate in RATES if rate >= own), RATES[-1])
+            samples = _joined(converted(_seconds(sound, own), own, rate))
     except (soundfile.SoundFileError, ValueError, TypeError, RuntimeError) as error:
         raise PromptError(PromptFault.FORMAT, f"no sound file that can be read: {error}") from None
-    if len(samples) > most:
-        raise PromptError(PromptFault.TOO_LARGE, f"longer than {LONGEST_S:g} s")
-    if not 4000 <= own <= 192_000:
-        raise PromptError(PromptFault.FORMAT, f"{own} Hz is not between 4000 and 192000")
-    mono = np.clip(np.rint(samples * 32_768), -32_768, 32_767).astype(np.int16)
-    rate = next((rate for rate in RATES if rate >= own), RATES[-1])
-    _write(path, rate, convert(mono, own, rate))
+    _write(path, rate, samples)
 
 
 def say(engine: str, options: Mapping[str, str], source: Source, path: Path) -> None:
     """Make a clip at `path` of a text or SSML. Raises `SpeechError`, and `PromptError` for too much of it."""
-    synthesizer = _synthesizer(engine, tuple(sorted(options.items())))
+    text = source.text if source.kind == "text" else source.ssml
+    if not text.strip():
+        raise SpeechError(Fault.EMPTY, "there is nothing to say")
     voice = Voice(source.locale, source.voice_kind, source.voice_name)
-    if source.kind == "text":
-        spoken: list[Speech | float] = [synthesizer.say(source.text, voice)]
-    else:
-        spoken = [
-            part.seconds if isinstance(part, ssml.Pause) else synthesizer.say(part.text, _merged(part.voice, voice))
-            for part in ssml.parse(source.ssml)
-        ]
-    rate = next((part.rate for part in spoken if isinstance(part, Speech)), RATES[-1])
-    samples = _joined(spoken, rate)
+    parts: list[ssml.Said | ssml.Pause] = [ssml.Said(text, Voice())] if source.kind == "text" else ssml.parse(text)
+    if sum(len(part.text) for part in parts if isinstance(part, ssml.Said)) > LONGEST_TEXT:
+        raise PromptError(PromptFault.TOO_LARGE, f"more than {LONGEST_TEXT} characters to say")
+    synthesizer = _synthesizer(engine, tuple(sorted(options.items())))
+    spoken = [
+        part.seconds if isinstance(part, ssml.Pause) else synthesizer.say(part.text, _merged(part.voice, voice))
+        for part in parts
+    ]
+    own = max(part.rate for part in spoken if isinstance(part, Speech))
+    rate = next((fit for fit in RATES if fit >= own), RATES[-1])
+    samples = _joined(
+        np.zeros(round(part * rate), np.int16) if isinstance(part, float) else _levelled(_at(rate, part))
+        for part in spoken
+    )
     if len(samples) > LONGEST_S * rate:
         raise PromptError(PromptFault.TOO_LARGE, f"longer than {LONGEST_S:g} s")
-    clip_rate = next((fit for fit in RATES if fit >= rate), RATES[-1])
-    _write(path, clip_rate, convert(samples, rate, clip_rate))
+    _write(path, rate, samples)
 
 
 def recognise(
@@ -93,7 +99,6 @@ def recognise(
 ) -> Recognition:
     """Write down 16 kHz PCM. Raises `SpeechError`."""
     recognizer = _recognizer(engine, tuple(sorted(options.items())))
-    assert RECOGNISED_RATE == 16_000
     return recognizer.recognise(pcm.as_samples(data), locale, phrases)
 
 
@@ -109,27 +114,53 @@ def hold_music(path: Path) -> None:
     _write(path, rate, np.concatenate(parts))
 
 
+def _seconds(sound: Any, rate: int) -> Iterator[np.ndarray[Any, np.dtype[np.float32]]]:
+    """Yield what an open sound file has as mono samples, a second at a time: short files may unpack into long ones."""
+    for number, block in enumerate(sound.blocks(blocksize=rate, dtype="float32", always_2d=True)):
+        if number >= LONGEST_S:
+            raise PromptError(PromptFault.TOO_LARGE, f"longer than {LONGEST_S:g} s")
+        yield block.mean(axis=1) * np.float32(32_768)
+
+
 def _merged(voice: Voice, default: Voice) -> Voice:
-    return Voice(voice.locale or default.locale, voice.kind or default.kind, voice.name or default.name)
+    """Return the voice that SSML asks for; what it leaves open is as the source says."""
+    if voice.name:
+        return Voice(voice.language or default.locale, voice.kind, voice.name, voice.speed)
+    return Voice(voice.locale or default.locale, voice.kind or default.kind, default.name, voice.speed)
 
 
-def _joined(spoken: Sequence[Speech | float], rate: int) -> pcm.Samples:
-    pieces = [
-        convert(part.samples, part.rate, rate) if isinstance(part, Speech) else np.zeros(round(part * rate), np.int16)
-        for part in spoken
-    ]
+def _at(rate: int, speech: Speech) -> pcm.Samples:
+    line = speech.samples.astype(np.float32)
+    pieces = (line[at : at + speech.rate] for at in range(0, len(line), speech.rate))
+    return _joined(converted(pieces, speech.rate, rate))
+
+
+def _levelled(samples: pcm.Samples) -> pcm.Samples:
+    peak = int(np.abs(samples.astype(np.int32)).max(initial=0))
+    if not peak:
+        return samples
+    gain = min(10 ** ((SPOKEN_DBFS - pcm.level(samples)) / 20), LOUDEST / peak)
+    louder: pcm.Samples = np.rint(samples * gain).astype(np.int16)
+    return louder
+
+
+def _joined(pieces: Iterable[pcm.Samples]) -> pcm.Samples:
     return np.concatenate([np.zeros(0, np.int16), *pieces])
 
 
 def _write(path: Path, rate: int, samples: pcm.Samples) -> None:
     """Write a clip so that it is there as a whole or not at all."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    with wave.open(str(unfinished), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(samples.astype("<i2").tobytes())
-    unfinished.replace(path)
+    try:
+        with wave.open(str(unfinished), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(rate)
+            file.writeframes(samples.astype("<i2").tobytes())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)  # a disk that is full should not be full of these
+        raise
 
 
 @cache
@@ -140,6 +171,3 @@ def _synthesizer(engine: str, options: tuple[tuple[str, str], ...]) -> Synthesiz
 @cache
 def _recognizer(engine: str, options: tuple[tuple[str, str], ...]) -> Recognizer:
     return engines.recognizer(engine, dict(options))
-
-
-__all__ = ["LONGEST_S", "PromptError", "PromptFault", "SpeechError", "decode", "hold_music", "recognise", "say"]

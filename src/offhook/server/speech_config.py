@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from offhook.speech.engines import RECOGNIZERS, SYNTHESIZERS
-
-
-def _one_of(names: object) -> AfterValidator:
-    def check(name: str) -> str:
-        known = list(names)  # type: ignore[call-overload]
-        if name not in known:
-            raise ValueError(f"one of {', '.join(known)} is expected")
-        return name
-
-    return AfterValidator(check)
+from offhook.speech import engines
 
 
 class Speech(BaseModel):
@@ -24,8 +14,13 @@ class Speech(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    synthesizer: Annotated[str, _one_of(SYNTHESIZERS)] = Field(default="hibari", description="Engine that says texts.")
-    recognizer: Annotated[str, _one_of(RECOGNIZERS)] = Field(
-        default="pocketsphinx", description="Engine that writes down what callers say."
-    )
+    synthesizer: str = Field(default="hibari", description="Engine that says texts.")
+    recognizer: str = Field(default="pocketsphinx", description="Engine that writes down what callers say.")
     options: dict[str, dict[str, str]] = Field(default={}, repr=False, description="By engine: what it has to be told.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        """A server that could not speak should say so when it starts, not in the first call."""
+        if problems := engines.problems(self.synthesizer, self.recognizer, self.options):
+            raise ValueError("; ".join(problems))
+        return self

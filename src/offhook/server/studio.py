@@ -1,23 +1,27 @@
 """Where prompts are made and speech is written down: apart from calls and media, which must not wait for it.
 
-The work is done in processes of their own (`server.sounds`), started when first needed. One that dies takes only what
-it was doing with it, and another is started.
+The work is done in processes of their own (`server.sounds`), started when first needed, each with one piece of work
+at a time. One that dies, or takes too long, takes only what it was doing with it, and another is started.
 
-Bounds: `WAITING` pieces of work at a time, one more is refused; each has `LONGEST_S`.
+Bounds: `PROCESSES` at a time; `WAITING` pieces of work, one more is refused; each has `LONGEST_S`; `FILES` of apps are
+in memory at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import multiprocessing
+import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,8 +36,10 @@ log = logging.getLogger(__name__)
 
 PROCESSES = 2
 WAITING = 100  # pieces of work, those that are being done included
-LONGEST_S = 60.0  # for one of them, waiting included
+LONGEST_S = 60.0  # for one of them, waiting not included
+FILES = 16  # of 32 MiB at most each
 STAMPS = 10_000  # files whose state we remember
+NICE = 10  # what a call's audio needs goes before
 
 T = TypeVar("T")
 
@@ -72,27 +78,30 @@ class Studio:
         self._clips = clips
         self._fetch = fetch
         self._engines = engines
-        self._pool: Executor | None = None
-        self._waiting = 0
+        self._pools: set[ProcessPoolExecutor] = set()  # of one process each
+        self._idle: list[ProcessPoolExecutor] = []
+        self._turns = asyncio.Semaphore(PROCESSES)
+        self._files = asyncio.Semaphore(FILES)
+        self._work: set[asyncio.Task[object]] = set()
         self._stamps: dict[str, Stamp] = {}  # by name of the clip, the oldest first
         self._being_made: dict[Path, asyncio.Lock] = {}
 
     async def clip(self, source: Source) -> Path:
         """Return a WAV file with the sound of `source`, kept until `release`. Raises `StudioError`."""
-        try:
+        with _told():
             if source.kind == "file":
-                return await self._fetched(source)
-            return await self._said(source)
-        except (PromptError, SpeechError) as error:
-            raise StudioError(_KINDS.get(error.fault, "failed"), error.message) from None
+                # With a cache id a file is fetched once; without, it is asked every time whether it has changed.
+                made_of = ("id", source.cache_id) if source.cache_id else ("file", source.uri)
+                return await self._kept(self._clips.path(*made_of), partial(self._fetched, source))
+            name, options = self._engine(self._engines.synthesizer)
+            voice = (source.locale, source.voice_kind, source.voice_name)
+            path = self._clips.path(name, repr(sorted(options.items())), *voice, source.kind, source.text, source.ssml)
+            return await self._kept(path, partial(self._made, sounds.say, (name, options, source)))
 
     async def hold_music(self) -> Path:
-        """Return the default music, kept until `release`."""
-        path = self._clips.path("hold music 1")
-        async with self._making(path):
-            if not self._clips.touch(path):
-                await self._work(sounds.hold_music, path)
-        return self._clips.lease(path)
+        """Return the default music, kept until `release`. Raises `StudioError`."""
+        with _told():
+            return await self._kept(self._clips.path("hold music 1"), partial(self._made, sounds.hold_music, ()))
 
     def release(self, path: Path) -> None:
         """A clip that was asked for is not needed any more."""
@@ -100,97 +109,125 @@ class Studio:
 
     async def recognise(self, pcm: bytes, locale: str, phrases: tuple[str, ...]) -> Recognition:
         """Return what is said in 16 kHz PCM, limited to `phrases` if there are any. Raises `StudioError`."""
-        name = self._engines.recognizer
-        try:
-            return await self._work(sounds.recognise, name, self._options(name), pcm, locale, phrases)
-        except SpeechError as error:
-            raise StudioError(_KINDS.get(error.fault, "failed"), error.message) from None
+        name, options = self._engine(self._engines.recognizer)
+        with _told():
+            return await self._do(sounds.recognise, name, options, pcm, locale, phrases)
 
     async def close(self) -> None:
-        """Do no more work."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        """Do no more work; what is being done fails."""
+        for pool in list(self._pools):
+            self._end(pool)
+        await asyncio.gather(*self._work, return_exceptions=True)
+
+    def _engine(self, name: str) -> tuple[str, dict[str, str]]:
+        return name, dict(self._engines.options.get(name, {}))
 
     # ------------------------------------------------------------------------------------------ clips
 
-    async def _fetched(self, source: Source) -> Path:
-        """With a cache id a file is fetched once; without, asked every time whether it has changed."""
-        path = self._clips.path("id", source.cache_id) if source.cache_id else self._clips.path("file", source.uri)
-        async with self._making(path):
-            there = self._clips.touch(path)
-            if not (there and source.cache_id):
-                known = self._stamps.get(path.name, Stamp()) if there else Stamp()
-                fetched = await self._fetch(source.uri, known)
-                if fetched.data is not None:
-                    await self._work(sounds.decode, fetched.data, path)
-                    self._remember(path, fetched.stamp)
-                    return self._clips.lease(path, fresh=True)
-            return self._clips.lease(path)
-
-    async def _said(self, source: Source) -> Path:
-        if not (source.text if source.kind == "text" else source.ssml).strip():
-            raise SpeechError(Fault.EMPTY, "there is nothing to say")
-        name = self._engines.synthesizer
-        what = (source.kind, source.text, source.ssml, source.locale, source.voice_kind, source.voice_name)
-        path = self._clips.path(name, *what)
-        async with self._making(path):
-            if not self._clips.touch(path):
-                await self._work(sounds.say, name, self._options(name), source, path)
-                return self._clips.lease(path, fresh=True)
-            return self._clips.lease(path)
-
-    def _making(self, path: Path) -> asyncio.Lock:
-        """Two who want the same clip make it once."""
+    async def _kept(self, path: Path, make: Callable[[Path, bool], Awaitable[None]]) -> Path:
+        """Lease a clip, and let `make(path, whether it is there)` see to it. Two who want the same make it once."""
         if len(self._being_made) > WAITING:
             self._being_made = {path: lock for path, lock in self._being_made.items() if lock.locked()}
-        return self._being_made.setdefault(path, asyncio.Lock())
+        self._clips.lease(path)
+        try:
+            async with self._being_made.setdefault(path, asyncio.Lock()):
+                await make(path, self._clips.touch(path))
+        except BaseException:
+            self._clips.release(path)
+            raise
+        return path
 
-    def _remember(self, path: Path, stamp: Stamp) -> None:
+    async def _made(self, work: Callable[..., None], made_of: tuple[object, ...], path: Path, there: bool) -> None:
+        if not there:
+            await self._do(work, *made_of, path)
+            self._clips.add(path)
+
+    async def _fetched(self, source: Source, path: Path, there: bool) -> None:
+        if there and source.cache_id:
+            return
+        async with self._files:
+            known = self._stamps.get(path.name, Stamp()) if there else Stamp()
+            fetched = await self._fetch(source.uri, known)
+            if fetched.data is None:
+                return
+            await self._do(sounds.decode, fetched.data, path)
+        self._clips.add(path)
         self._stamps.pop(path.name, None)
-        self._stamps[path.name] = stamp
+        self._stamps[path.name] = fetched.stamp
         if len(self._stamps) > STAMPS:
             del self._stamps[next(iter(self._stamps))]
 
-    def _options(self, engine: str) -> dict[str, str]:
-        return dict(self._engines.options.get(engine, {}))
-
     # ------------------------------------------------------------------------------------------ work
 
-    async def _work(self, work: Callable[..., T], *args: object) -> T:
-        """Return `work(*args)`, done in another process."""
-        if self._waiting >= WAITING:
+    async def _do(self, work: Callable[..., T], *args: object) -> T:
+        """Return `work(*args)`, done in another process.
+
+        Who does not wait for it any more leaves the process to finish it: that costs less than starting another.
+        """
+        if len(self._work) >= WAITING:
             raise SpeechError(Fault.BUSY, f"{WAITING} prompts and utterances are being worked on")
-        pool = self._pool = self._pool or _start()
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(LONGEST_S):
-                return await asyncio.get_running_loop().run_in_executor(pool, work, *args)
-        except BrokenProcessPool:
-            log.error("a process that works on sound has died")
-            self._drop(pool)
-            raise SpeechError(Fault.FAILED, "the process that worked on it has died") from None
-        except TimeoutError:
-            self._drop(pool)
-            raise SpeechError(Fault.FAILED, f"not done within {LONGEST_S:g} s") from None
-        finally:
-            self._waiting -= 1
+        task = asyncio.get_running_loop().create_task(self._in_turn(work, *args))
+        self._work.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
 
-    def _drop(self, pool: Executor) -> None:
-        """Start anew with the next piece of work; what others have begun there is finished."""
-        if self._pool is pool:
-            self._pool = None
-        pool.shutdown(wait=False)
+    def _done(self, task: asyncio.Task[T]) -> None:
+        self._work.discard(task)
+        if not task.cancelled():
+            task.exception()  # Nobody may be left who looks at it.
+
+    async def _in_turn(self, work: Callable[..., T], *args: object) -> T:
+        async with self._turns:
+            pool = self._idle.pop() if self._idle else self._start()
+            try:
+                async with asyncio.timeout(LONGEST_S):
+                    result = await asyncio.get_running_loop().run_in_executor(pool, work, *args)
+            except BrokenProcessPool:
+                self._end(pool)
+                raise SpeechError(Fault.FAILED, "the process that worked on it has died") from None
+            except TimeoutError:
+                self._end(pool)
+                raise SpeechError(Fault.FAILED, f"not done within {LONGEST_S:g} s") from None
+            except BaseException:
+                self._idle.append(pool)
+                raise
+            self._idle.append(pool)
+            return result
+
+    def _start(self) -> ProcessPoolExecutor:
+        # Spawned, not forked: sockets, threads and the frozen heap of this process are none of theirs.
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(1, context, initializer=_begin, initargs=(os.getpid(),))
+        self._pools.add(pool)
+        return pool
+
+    def _end(self, pool: ProcessPoolExecutor) -> None:
+        """Kill a process."""
+        self._pools.discard(pool)
+        if pool in self._idle:
+            self._idle.remove(pool)
+        for process in list((pool._processes or {}).values()):  # Python 3.14 has kill_workers() for this
+            process.kill()
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _start() -> Executor:
-    # Spawned, not forked: sockets, threads and the frozen heap of this process are none of theirs.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(PROCESSES, context, initializer=_begin)
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What goes wrong is a `StudioError`; what the operator can mend is in the log too."""
+    try:
+        yield
+    except (PromptError, SpeechError) as error:
+        if error.fault in (Fault.MISSING, Fault.FAILED, Fault.BUSY):
+            log.warning("speech: %s", error)
+        raise StudioError(_KINDS.get(error.fault, "failed"), error.message) from None
 
 
-def _begin() -> None:
-    """In the new process: leave Ctrl-C to who started us, and do not outlive him."""
+def _begin(parent: int) -> None:
+    """In the new process: leave Ctrl-C to who started us, do not outlive him, and let audio go first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)  # He was gone before we asked.
+    if hasattr(os, "nice"):
+        os.nice(NICE)

@@ -159,7 +159,11 @@ def _wav(samples: Samples) -> bytes:
 
 
 def make(options: Mapping[str, str]) -> Azure:
-    """`key`; `region`, such as "westeurope", or `endpoint`, a URL with both interfaces; `voice`: the default one."""
+    """Nothing is asked of the service yet.
+
+    `key`; `region`, such as "westeurope", or `endpoint`, the resource's own, such as
+    "https://NAME.cognitiveservices.azure.com"; `voice`: the name of who speaks when none is asked for.
+    """
     key, region, endpoint, voice = (options.get(name, "") for name in ("key", "region", "endpoint", "voice"))
     if not re.fullmatch(r"[!-~]{1,500}", key):  # a header would not take it, and an error would tell it
         raise SpeechError(Fault.MISSING, "azure: the key has characters that no key has")
@@ -169,7 +173,7 @@ def make(options: Mapping[str, str]) -> Azure:
         if not _safe(endpoint):
             raise SpeechError(Fault.MISSING, "azure: the endpoint is no https URL")
         base = endpoint.rstrip("/")
-        return Azure(key, base + _SPEAK, base + _LISTEN, voice)
+        return Azure(key, f"{base}/tts{_SPEAK}", f"{base}/stt{_LISTEN}", voice)
     if not re.fullmatch(r"[a-z0-9]{1,40}", region):
         raise SpeechError(Fault.MISSING, "azure needs the option region, such as westeurope, or endpoint")
     host = "speech.microsoft.com"

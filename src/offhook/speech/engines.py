@@ -51,7 +51,10 @@ def recognizer(name: str, options: Mapping[str, str]) -> Recognizer:
 def problems(synthesizer: str, recognizer: str, options: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Return what is wrong with the options, by engine, of a configuration that uses these two."""
     engines = {**SYNTHESIZERS, **RECOGNIZERS}
-    found = [f"options: there is no engine {name}" for name in options if name not in engines]
+    found = [f"there is no engine {name}" for name in options if name not in engines]
+    for name, table in ((synthesizer, SYNTHESIZERS), (recognizer, RECOGNIZERS)):
+        if name not in table:
+            found.append(f"{name} is none of {', '.join(table)}")
     for name, engine in engines.items():
         given = options.get(name, {})
         found += [f"{name} takes no option {each}" for each in given if each not in engine.needs + engine.takes]

@@ -29,8 +29,10 @@ class Hibari:
 
     def say(self, text: str, voice: Voice) -> Speech:
         """See `Synthesizer`. It has one voice, a woman's: what name is asked for makes no difference."""
-        if not speaks(voice.locale, "en"):
-            raise SpeechError(Fault.LOCALE, f"hibari speaks English, not {voice.locale!r}")
+        if not any(map(str.isalnum, text)):  # of marks it makes noises
+            raise SpeechError(Fault.EMPTY, f"there is nothing to say in {text[:100]!r}")
+        if not speaks(voice.language, "en"):
+            raise SpeechError(Fault.LOCALE, f"hibari speaks English, not {voice.language!r}")
         if voice.kind.lower() == "male":
             raise SpeechError(Fault.VOICE, "hibari has no male voice")
         return Speech(RATE, _levelled(self._model(text, speed=voice.speed, seed=0), text))

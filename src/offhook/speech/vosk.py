@@ -51,7 +51,8 @@ class Vosk:
             known = sorted({said for phrase in phrases if (said := words(phrase)) and self._knows(said)})
             if not known:
                 raise SpeechError(Fault.FAILED, "this Vosk model has the words of none of the phrases")
-            grammar = json.dumps([*known, _UNKNOWN], ensure_ascii=False)
+            others = [_UNKNOWN] if self._knows(_UNKNOWN) else []  # with these it need not choose one of the phrases
+            grammar = json.dumps([*known, *others], ensure_ascii=False)
             recognizer = self._package.KaldiRecognizer(self._model, RATE, grammar)
         recognizer.SetWords(True)
         return recognizer
@@ -72,4 +73,4 @@ class Vosk:
 
 def make(options: Mapping[str, str]) -> Vosk:
     """`model`: a folder. `locale`: what it understands, such as "ko-KR"; without it every locale is taken for that."""
-    return Vosk(Path(options["model"]), options.get("locale", ""))
+    return Vosk(Path(options["model"]).expanduser(), options.get("locale", ""))

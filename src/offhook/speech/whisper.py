@@ -12,7 +12,7 @@ import numpy as np
 
 from offhook.audio.pcm import Samples
 from offhook.speech.phrases import chosen
-from offhook.speech.values import Fault, Recognition, Recognizer, SpeechError
+from offhook.speech.values import Fault, Recognition, SpeechError
 
 
 class Whisper:
@@ -53,6 +53,6 @@ def _confidence(segments: list[Any]) -> float:
     return min(1.0, math.exp(mean))
 
 
-def make(options: Mapping[str, str]) -> Recognizer:
+def make(options: Mapping[str, str]) -> Whisper:
     """`model`: a folder with a model of CTranslate2's form. Loads it: seconds."""
-    return Whisper(Path(options["model"]))
+    return Whisper(Path(options["model"]).expanduser())
