@@ -1,6 +1,7 @@
 # Every target works on a bare machine with Python 3.11+ and make: it makes its own .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST_ARGS ?= -n 2 --dist loadfile
 PIP := $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt
 
 .PHONY: help demo test check format bench quality docs clean

@@ -22,20 +22,25 @@ from offhook.audio import g711, pcm
 from offhook.audio.dtmf import DigitSender
 from offhook.legs import rtcp
 from offhook.legs.ports import PortRange
-from offhook.legs.rtp import LOOK_EVERY, WATCHED, RtpLeg, payload_of
+from offhook.legs.rtp import LOOK_EVERY, NO_EVENTS, WATCHED, RtpLeg, payload_of
 from offhook.legs.rtp_legs import COUNTS, GAUGES, REPORT_S, RtpLegs
 from offhook.legs.slots import MARGIN_S, TOO_LONG_S, best_slot
 from offhook.legs.udp import DRAIN, Address, Ancillary, UdpSocket
 from offhook.media.clock import TICK_S
 from offhook.media.link import (
+    AgreeRtp,
     ConnectLeg,
     DigitsPressed,
+    DigitsSent,
     EndLeg,
     HoldLeg,
     LegGone,
     LegJoined,
     OpenRtp,
     Order,
+    PressDigits,
+    ReseatLeg,
+    RouteParty,
     RtpOpened,
     SendDigits,
     SrtpKeys,
@@ -713,21 +718,115 @@ async def test_digits_are_sent_in_the_place_of_audio(media: Media) -> None:
 
 
 @on_virtual_time
+async def test_that_digits_are_sent_is_told_when_the_last_packet_is_out(media: Media) -> None:
+    telephone = await media.telephone(remote=PHONE)
+    telephone.address = PHONE
+    await media.order(SendDigits("leg", "12", "one"), SendDigits("leg", "3", "two"))
+    while not media.told(DigitsSent):
+        codes = [packet[5][0] for packet in telephone.received if packet[0] == 101]
+        await asyncio.sleep(0.01)
+    assert [code for code, _ in itertools.groupby(codes)] == [1, 2, 3]
+    assert media.told(DigitsSent) == [DigitsSent("leg", "one"), DigitsSent("leg", "two")]
+
+
+@on_virtual_time
 async def test_digits_for_a_telephone_that_takes_none_are_dropped(media: Media) -> None:
     telephone = await media.telephone(remote=PHONE, dtmf_type=None)
     telephone.address = PHONE
-    await media.order(SendDigits("leg", "7"))
+    await media.order(SendDigits("leg", "7", "operation"))
     await asyncio.sleep(0.5)
     assert {packet[0] for packet in telephone.received} == {0}
+    assert media.told(DigitsSent) == [DigitsSent("leg", "operation", NO_EVENTS)]
 
 
 @on_virtual_time
 async def test_more_digits_than_the_queue_holds_are_dropped(media: Media) -> None:
     telephone = await media.telephone(remote=PHONE)
     telephone.address = PHONE
-    await media.order(SendDigits("leg", "7" * 101), SendDigits("leg", "8"))
+    await media.order(SendDigits("leg", "7" * 101, "too many"), SendDigits("leg", "8", "few"))
     await asyncio.sleep(0.5)
     assert {packet[5][0] for packet in telephone.received if packet[0] == 101} == {8}
+    assert [(sent.operation, bool(sent.failure)) for sent in media.told(DigitsSent)] == [
+        ("too many", True), ("few", False),
+    ]  # fmt: skip
+
+
+@on_virtual_time
+async def test_digits_that_signalling_tells_are_digits(media: Media) -> None:
+    await media.telephone()
+    await media.order(PressDigits("leg", "5#"))
+    assert media.told(DigitsPressed) == [DigitsPressed("leg", "5#")]
+
+
+# ------------------------------------------------------------------------------------------------ agreed on anew
+
+
+@on_virtual_time
+async def test_a_telephone_goes_over_into_another_call(media: Media) -> None:
+    one, two, three = [await media.telephone(name) for name in ("one", "two", "three")]
+    app = await media.app(call="there")
+    await asyncio.gather(one.say(tone(500)), two.say(tone(1100)), three.say(tone(1900)))
+    marks = {telephone.port: len(telephone.received) + 2 for telephone in (one, two, three)}
+    await media.order(ReseatLeg("two", "there"))
+    await asyncio.gather(one.say(tone(500)), two.say(tone(1100)), three.say(tone(1900)))
+    assert level(one.heard(marks[one.port]), 1900) > -21
+    assert level(one.heard(marks[one.port]), 1100) < -60
+    assert not two.heard(marks[two.port]).any()
+    assert abs(pcm.tone_level(pcm.as_samples(app.heard())[-12_000:], 1100, 16_000) + 20) < TOLERANCE
+
+
+@on_virtual_time
+async def test_another_codec_is_agreed_on_within_a_call(media: Media) -> None:
+    one, two = await media.telephone("one"), await media.telephone("two")
+    await asyncio.gather(one.say(tone(500)), two.say(tone(1100)))
+    before = media.counts()
+    mark = len(one.received)
+    await media.order(AgreeRtp("one", "PCMA", 8, 101))
+    one.codec = g711.PCMA
+    await asyncio.gather(one.say(tone(500)), two.say(tone(1100)))
+    assert {packet[0] for packet in one.received[mark + 2 :]} == {8}
+    assert abs(level(one.heard(10), 1100) + 20) < TOLERANCE
+    assert abs(level(two.heard(len(two.received) // 2 + 10), 500) + 20) < TOLERANCE
+    after = media.counts()
+    assert all(after[name] >= count for name, count in before.items())
+    assert after["received"] == 200
+
+
+@on_virtual_time
+async def test_who_is_muted_stays_so_when_a_codec_is_agreed_on_while_nobody_else_is_there(media: Media) -> None:
+    one = await media.telephone("one")
+    await media.order(RouteParty("call", "4:one", muted=True))
+    await media.order(AgreeRtp("one", "PCMA", 8, 101))
+    one.codec = g711.PCMA
+    two = await media.telephone("two")
+    await asyncio.gather(one.say(tone(500)), two.say(tone(1100)))
+    assert not two.heard().any()
+    assert level(one.heard(), 1100) > -21
+
+
+@on_virtual_time
+async def test_a_telephone_may_send_from_elsewhere_when_that_was_agreed_on(media: Media) -> None:
+    one, two = await media.telephone("one"), await media.telephone("two")
+    await asyncio.gather(one.say(tone(500)), two.say(tone(1100)))
+    elsewhere = ("203.0.113.9", 5000)
+    await media.order(AgreeRtp("one", "PCMU", 0, 101, remote=elsewhere))
+    one.address = elsewhere
+    await asyncio.gather(one.say(tone(900)), two.say(tone(1100)))
+    assert level(one.heard(), 1100) > -21
+    assert level(two.heard(len(two.received) // 2 + 10), 900) > -21
+
+
+@on_virtual_time
+async def test_digits_end_when_it_was_agreed_on_that_there_are_none(media: Media) -> None:
+    telephone = await media.telephone(remote=PHONE)
+    telephone.address = PHONE
+    await media.order(SendDigits("leg", "123", "operation"))
+    await asyncio.sleep(0.1)
+    await media.order(AgreeRtp("leg", "PCMU", 0, None))
+    await asyncio.sleep(0.5)
+    assert media.told(DigitsSent) == [DigitsSent("leg", "operation", NO_EVENTS)]
+    assert media.faults() == [0]
+    assert {packet[0] for packet in telephone.received[-20:]} == {0}
 
 
 # ------------------------------------------------------------------------------------------------ RTCP, time-out
@@ -763,7 +862,10 @@ def test_reports_go_both_ways(mux: bool) -> None:
             if number == 700:
                 last = reports(telephone, port)[-1]
                 assert last.sent is not None
-                held = rtcp.ntp(1_800_000_000.0 + asyncio.get_running_loop().time() - 0.1) - last.sent.ntp >> 16
+                held = (
+                    rtcp.ntp(1_800_000_000.0 + asyncio.get_running_loop().time() - 0.1) - last.sent.ntp >> 16
+                    & rtcp.MIDDLE
+                )
                 block = rtcp.Block(last.source, 64, 7, 0, 80, rtcp.middle(last.sent.ntp), held)
                 packet = rtcp.compose(telephone.ssrc, "phone", None, block)
                 media.network.sockets[port].arrive(packet, (telephone.address[0], telephone.address[1] + (not mux)))

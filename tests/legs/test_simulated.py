@@ -18,6 +18,7 @@ from offhook.legs.simulated import MARKS, PATH, SimulatedLegs, Told
 from offhook.media.link import (
     ConnectLeg,
     DigitsPressed,
+    DigitsSent,
     EndLeg,
     ExpectLeg,
     LegAttached,
@@ -26,7 +27,9 @@ from offhook.media.link import (
     LinkEnd,
     PhoneAnswered,
     PhoneWaits,
+    PressDigits,
     RingPhone,
+    SendDigits,
     Tiding,
     memory_pair,
 )
@@ -377,6 +380,36 @@ def test_digits_reach_the_streams_of_the_call_that_want_them_and_control() -> No
         assert digits(does_not) == digits(elsewhere) == []
         assert b'{"kind":"DtmfData","dtmfData":{"data":"1"}}' in [message for _, message in wants.messages]
         assert media.told(DigitsPressed) == [DigitsPressed("caller", "12#*AD")]
+
+    run(main())
+
+
+def test_digits_are_sent_one_after_the_other_and_pressed_by_order() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        caller = await media.party("caller")
+        await media.order(SendDigits("caller", "12#", "operation"))
+        await asyncio.sleep(0.5)
+        assert media.told(DigitsSent) == []
+        await asyncio.sleep(0.2)
+        assert [told.tones for told in caller.told if told.kind == "dtmf"] == ["1", "2", "#"]
+        assert media.told(DigitsSent) == [DigitsSent("caller", "operation")]
+        await media.order(PressDigits("caller", "7"))
+        assert media.told(DigitsPressed) == [DigitsPressed("caller", "7")]
+
+    run(main())
+
+
+def test_a_phone_that_has_left_hears_no_more_digits_of_that_call() -> None:
+    async def main() -> None:
+        media = MemoryMedia()
+        phone = await ringing(media)
+        await media.order(ConnectLeg("phone", "call", "8:phone"))
+        await media.order(SendDigits("phone", "123"))
+        await asyncio.sleep(0.1)
+        await media.order(EndLeg("phone", "the call is over"))
+        await asyncio.sleep(1)
+        assert kinds(phone)[-2:] == ["dtmf", "ended"]
 
     run(main())
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -407,6 +409,17 @@ def test_work_is_done_elsewhere_and_behind_what_calls_need(tmp_path: Path) -> No
     asyncio.run(elsewhere(tmp_path, use))
 
 
+def test_what_waits_and_what_is_being_done_ends_with_the_studio(tmp_path: Path) -> None:
+    async def use(maker: Studio) -> None:
+        await maker._do(os.getpid)
+        waiting = [asyncio.create_task(maker._do(time.sleep, 100)) for _ in range(2 * studio.PROCESSES)]
+        await asyncio.sleep(0.1)
+        await maker.close()
+        assert all(isinstance(end, BaseException) for end in await asyncio.gather(*waiting, return_exceptions=True))
+
+    asyncio.run(elsewhere(tmp_path, use))
+
+
 def test_a_process_that_dies_takes_only_its_own_work_with_it(tmp_path: Path) -> None:
     async def use(maker: Studio) -> None:
         _, death = await asyncio.gather(maker._do(time.sleep, 1.0), maker._do(os._exit, 1), return_exceptions=True)
@@ -458,12 +471,16 @@ if __name__ == "__main__":
     asyncio.run(main())
 """
     (tmp_path / "program.py").write_text(program)
-    done = subprocess.run([sys.executable, tmp_path / "program.py"], stdout=subprocess.PIPE, check=False)
-    child = Path(f"/proc/{int(done.stdout)}/stat")
-    for _ in range(500):
-        if not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z":
-            return
-        time.sleep(0.01)
+    with (tmp_path / "said").open("wb") as said:  # not a pipe, which a process that lives on would keep open
+        subprocess.run([sys.executable, tmp_path / "program.py"], stdout=said, stderr=said, check=False)
+    pid = int((tmp_path / "said").read_bytes())
+    for _ in range(200):
+        with contextlib.suppress(FileNotFoundError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                time.sleep(0.01)
+                continue
+        return
+    os.kill(pid, signal.SIGKILL)
     raise AssertionError("it lives on")
 
 

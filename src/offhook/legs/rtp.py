@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 16  # ticks between looks for a second packet in a steady stream
 WATCHED = 8  # packets whose arrivals decide on a slot
+LAST_PORT = 65_535  # There is none after it for RTCP.
+NO_EVENTS = "the telephone takes no telephone events"
 
 _HEADER = struct.Struct("!BBHII")  # flags, marker and payload type, sequence, timestamp, SSRC
 _PLAIN = 2 << 6  # version 2; no padding, extension or CSRC
@@ -55,9 +57,6 @@ def payload_of(packet: bytes) -> bytes:
     if flags & _PADDING:
         end -= packet[-1] or end
     return packet[begin:end] if flags >> 6 == 2 and begin < end else b""
-
-
-LAST_PORT = 65_535  # There is none after it for RTCP.
 
 
 class RtpLeg:
@@ -145,7 +144,7 @@ class RtpLeg:
             return
         if (digit := self._digits_out.next(timestamp)) is None:
             if self._sending and self._digits_out.done:
-                self._digits_sent()
+                self._digits_over()
             self._transmit(self._audio_type | self._marker, timestamp, data)
             self._marker = 0
         else:
@@ -269,8 +268,12 @@ class RtpLeg:
             self._srtp, self.keys = srtp, order.srtp
         if order.remote is not None:
             self._remote = order.remote
+        if order.dtmf_type is None:
+            self._digits_out = dtmf.DigitSender()
+            self._digits_over(NO_EVENTS)
         if codec is not self._codec:
-            self._codec, self.jitter = codec, JitterBuffer(codec)
+            self._codec = self.jitter.codec = codec
+            self.jitter.reset()
             if self.row is not None:
                 self.reseat(self.row.call)
 
@@ -287,10 +290,10 @@ class RtpLeg:
 
     def reseat(self, call: str) -> None:
         """Go over into the mix of another call, or into the same one in another way."""
-        if self.row is not None:
-            self._worker.plane.remove(self.row)
-            self.row = Row(call, self.row.party, g711.RATE, self, self, codec=self._codec)
+        if (before := self.row) is not None:
+            self.row = Row(call, before.party, g711.RATE, self, self, codec=self._codec)
             self._worker.plane.add(self.row)
+            self._worker.plane.remove(before)  # Only now: a call's last row takes along what its parties are kept from.
             self._worker.clock.wake()
 
     def press(self, tones: str) -> None:
@@ -302,7 +305,7 @@ class RtpLeg:
         """Send tones to the telephone, and tell when they are out, or why they never will be."""
         failure = ""
         if self._dtmf_type is None:
-            failure = "the telephone takes no telephone events"
+            failure = NO_EVENTS
         elif not self._digits_out.has_room(len(tones)):
             failure = "too many digits wait to be sent"
         if failure:
@@ -311,9 +314,9 @@ class RtpLeg:
         self._digits_out.press(tones)
         self._sending.append(operation)
 
-    def _digits_sent(self) -> None:
+    def _digits_over(self, failure: str = "") -> None:
         for operation in self._sending:
-            self._loop.call_soon(self._worker.tell, DigitsSent(self.id, operation))
+            self._loop.call_soon(self._worker.tell, DigitsSent(self.id, operation, failure))
         self._sending.clear()
 
     def watch(self) -> None:

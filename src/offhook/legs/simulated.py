@@ -228,10 +228,14 @@ class SimulatedLeg:
         self._worker.clock.wake()
 
     def send_digits(self, tones: str, operation: str) -> None:
-        """Tell the client of tones, one after the other."""
+        """Tell the client of tones, one after the other, as long as it stays in this call."""
         for number, tone in enumerate(tones):
-            self._loop.call_later(number * TONE_S, self.tell, Told("dtmf", tones=tone))
+            self._loop.call_later(number * TONE_S, self._send_digit, self.call, tone)
         self._loop.call_later(len(tones) * TONE_S, self._worker.tell, DigitsSent(self.id, operation))
+
+    def _send_digit(self, call: str | None, tone: str) -> None:
+        if self.call == call:
+            self.tell(Told("dtmf", tones=tone))
 
     def press(self, tones: str) -> None:
         """Signalling says that the party has pressed digits."""

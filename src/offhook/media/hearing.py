@@ -55,51 +55,57 @@ def hears(listener: Row, speaker: Row, routes: Routes) -> bool:
     return not (here.on_hold or there.on_hold or there.muted)
 
 
-def _is_plain(row: Row, routes: Routes) -> bool:
-    return row.prompt is None and row.ear_for is None and routes.get(row.party, FREE) == FREE
-
-
 class Hearing:
     """The lines of a mix, and what each of them hears.
 
     Of two that nothing keeps apart, each hears the other's line itself, bit for bit. For each line of any other call a
-    *sum* is made, a 0/1 matrix times the frames; in float32 it is exact for up to 512 parties, and four times as fast
-    as numpy's segment sum. The sums stand below the lines, in the same matrix, and below them a line of silence.
+    *sum* is made: the call's 0/1 matrix times its frames, for all calls of one size at once. In float32 that is exact
+    for up to 512 parties. The sums stand below the lines, in the same matrix, and below them a line of silence.
     """
 
     def __init__(self, calls: Sequence[Sequence[Row]], routes: Callable[[str], Routes]) -> None:
         """`calls`: the rows of each call, in the order of their lines; `routes`: what is kept from whom, by call."""
-        sizes = [len(call) for call in calls]
-        special = [self._special(call, routes(call[0].call)) for call in calls]
-        lines = np.arange(sum(sizes))
-        call_of = np.repeat(np.arange(len(sizes)), sizes)
-        pair = np.array([size == 2 and not lines for size, lines in zip(sizes, special, strict=True)], bool)
-        first_of = np.repeat(np.cumsum([0, *sizes[:-1]]), sizes)
-        self.parties = lines[~np.repeat(pair, sizes)]
-        together = call_of[self.parties, None] == call_of[None, self.parties]
-        weights = together & ~np.eye(len(self.parties), dtype=bool)
-        for first, call, at in zip(np.cumsum([0, *sizes[:-1]]).tolist(), calls, special, strict=True):
-            if at:
-                begin = int(np.searchsorted(self.parties, first))
-                block = weights[begin : begin + len(call), begin : begin + len(call)]
-                kept = routes(call[0].call)
-                for line in at:
-                    block[line] = [hears(call[line], other, kept) for other in call]
-                    block[:, line] = [hears(other, call[line], kept) for other in call]
-        self.weights = weights.astype(np.float32)
-        self.sums = slice(len(lines), len(lines) + len(self.parties))
-        self.silence = self.sums.stop  # a line that is never written to
-        self.heard_by = 2 * first_of + 1 - lines  # the line or sum that each line hears
-        self.heard_by[self.parties] = np.arange(self.sums.start, self.sums.stop)
-
-    @staticmethod
-    def _special(call: Sequence[Row], routes: Routes) -> list[int]:
-        """Return the lines within a call that are not heard by all the others, or do not hear them all."""
-        return [line for line, row in enumerate(call) if not _is_plain(row, routes)]
+        heard_by: list[int] = []
+        by_size: dict[int, list[tuple[int, npt.NDArray[np.float32]]]] = {}  # first line and matrix of each call
+        for call in calls:
+            kept, first = routes(call[0].call), len(heard_by)
+            special = [at for at, row in enumerate(call) if not row.is_party or row.party in kept]
+            if len(call) == 2 and not special:
+                heard_by += (first + 1, first)
+            else:
+                by_size.setdefault(len(call), []).append((first, _weights(call, special, kept)))
+                heard_by += range(first, first + len(call))  # until it is known where its sums stand
+        self.heard_by = np.array(heard_by)  # the line or sum that each line hears
+        self.sums: list[_Sums] = []
+        below = len(heard_by)
+        for size, found in by_size.items():
+            lines = np.array([first for first, _ in found])[:, None] + np.arange(size)
+            sums = slice(below, below + lines.size)
+            self.sums.append(_Sums(lines, np.stack([weights for _, weights in found]), sums))
+            self.heard_by[lines.ravel()] = np.arange(sums.start, sums.stop)
+            below = sums.stop
+        self.silence = below  # a line that is never written to
 
     def add(self, frames: Samples, audible: npt.NDArray[np.bool_]) -> None:
         """Fill in the sums, clipped to 16 bits, and whether they are audible."""
-        if len(self.parties):
-            sums = self.weights @ frames[self.parties].astype(np.float32)
-            frames[self.sums] = np.clip(sums, -32768, 32767, out=sums)
-            audible[self.sums] = self.weights @ audible[self.parties] > 0
+        for lines, weights, at in self.sums:
+            sums = weights @ frames[lines].astype(np.float32)
+            frames[at] = np.clip(sums, -32768, 32767, out=sums).reshape(-1, frames.shape[1])
+            audible[at] = (weights @ audible[lines][..., None]).ravel() > 0
+
+
+class _Sums(NamedTuple):
+    """The sums of all calls of one size."""
+
+    lines: npt.NDArray[np.int64]  # of each call: (calls, size)
+    weights: npt.NDArray[np.float32]  # 1 where the first hears the second: (calls, size, size)
+    at: slice  # the lines that the sums are put into
+
+
+def _weights(call: Sequence[Row], special: Sequence[int], routes: Routes) -> npt.NDArray[np.float32]:
+    """Return who of a call hears whom. All hear each other, but for those at `special`."""
+    weights = 1 - np.eye(len(call), dtype=np.float32)
+    for at in special:
+        weights[at] = [hears(call[at], other, routes) for other in call]
+        weights[:, at] = [hears(other, call[at], routes) for other in call]
+    return weights

@@ -1,13 +1,13 @@
 """Prompts: WAV files that are played into a call, as rows of the plane that only speak.
 
-A clip is mapped, not read: a hundred calls that play the same file share its pages. Opening and looking at a file is
-done in a thread; once a play has begun nothing waits for the disk that was not just written.
+A clip is mapped, not read: a hundred calls that play the same file share its pages, which are still in memory from when
+control made it. Files are opened and looked at in a thread, so that a tick waits for none. Who makes clips replaces a
+file and never shortens it: a page that is gone from under a mapping kills the process.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import wave
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from offhook.audio import pcm
-from offhook.audio.resample import convert
+from offhook.audio.files import converted
 from offhook.media.hearing import Prompt
 from offhook.media.link import PlayBegan, PlayEnded, StartPlay, StopPlay
 from offhook.media.plane import Row
 
 if TYPE_CHECKING:
     from offhook.media.worker import MediaWorker
-
-log = logging.getLogger(__name__)
 
 RATES = (8000, 16_000, 24_000)  # Hz, of clips
 
@@ -42,10 +40,10 @@ def load(paths: Sequence[str]) -> tuple[int, list[pcm.Samples]]:
     for index, path in enumerate(paths):
         try:
             clips.append(_map(path))
-        except (OSError, ValueError, EOFError, wave.Error) as error:
+        except (OSError, ValueError, EOFError, RuntimeError, wave.Error) as error:  # all that `wave` raises
             raise UnfitClip(index, f"{error}" or type(error).__name__) from None
     rate = max((rate for rate, _ in clips), default=RATES[0])
-    return rate, [samples if own == rate else convert(samples, own, rate) for own, samples in clips]
+    return rate, [samples if own == rate else _convert(samples, own, rate) for own, samples in clips]
 
 
 def _map(path: str) -> tuple[int, pcm.Samples]:
@@ -61,7 +59,13 @@ def _map(path: str) -> tuple[int, pcm.Samples]:
         offset = file.tell()
     if not frames:
         return rate, np.zeros(0, np.int16)
-    return rate, np.memmap(path, "<i2", "r", offset, (frames,))
+    return rate, np.asarray(np.memmap(path, "<i2", "r", offset, (frames,)))  # A memmap's own slices are slow.
+
+
+def _convert(samples: pcm.Samples, rate_in: int, rate_out: int) -> pcm.Samples:
+    """Return a clip at another rate; unlike one that is mapped, it is memory of this play alone."""
+    seconds = (samples[at : at + rate_in].astype(np.float32) for at in range(0, len(samples), rate_in))
+    return np.concatenate([np.zeros(0, np.int16), *converted(seconds, rate_in, rate_out)])
 
 
 class Player:

@@ -114,10 +114,16 @@ class Studio:
             return await self._do(sounds.recognise, name, options, pcm, locale, phrases)
 
     async def close(self) -> None:
-        """Do no more work; what is being done fails."""
-        for pool in list(self._pools):
-            self._end(pool)
+        """Do no more work; what is being done is left undone."""
+        for pool in self._pools.difference(self._idle):
+            _kill(pool)
+        for task in self._work:
+            task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
+        for pool in self._pools:
+            await asyncio.to_thread(pool.shutdown)  # A moment: what is left does nothing.
+        self._pools.clear()
+        self._idle.clear()
 
     def _engine(self, name: str) -> tuple[str, dict[str, str]]:
         return name, dict(self._engines.options.get(name, {}))
@@ -202,13 +208,14 @@ class Studio:
         return pool
 
     def _end(self, pool: ProcessPoolExecutor) -> None:
-        """Kill a process."""
         self._pools.discard(pool)
-        if pool in self._idle:
-            self._idle.remove(pool)
-        for process in list((pool._processes or {}).values()):  # Python 3.14 has kill_workers() for this
-            process.kill()
-        pool.shutdown(wait=False, cancel_futures=True)
+        _kill(pool)
+        pool.shutdown(wait=False)
+
+
+def _kill(pool: ProcessPoolExecutor) -> None:
+    for process in list((pool._processes or {}).values()):  # Python 3.14 has kill_workers() for this
+        process.kill()
 
 
 @contextlib.contextmanager

@@ -1,34 +1,96 @@
-"""Mute, hold, prompts, ears and moves in a media worker, told by tones: who hears whom, and from which frame on."""
+"""Who hears whom: the sums of any calls, and tones through mute, hold, prompts and moves, from which frame on."""
 
 from __future__ import annotations
 
 import asyncio
 import wave
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from offhook.audio import pcm
-from offhook.media.ear import PRE_ROLL, START, TAIL
-from offhook.media.link import (
-    DigitsPressed,
-    DigitsSent,
-    Listen,
-    PlayBegan,
-    PlayEnded,
-    PressDigits,
-    ReseatLeg,
-    RouteParty,
-    SendDigits,
-    SpeechBegan,
-    SpeechEnded,
-    StartPlay,
-    StopListening,
-    StopPlay,
-)
+from offhook.media.hearing import Hearing, Kept, Prompt, Routes, hears
+from offhook.media.link import Listen, PlayEnded, ReseatLeg, RouteParty, StartPlay, StopPlay
+from offhook.media.plane import Row
 from offhook.testing.clock import run
 from offhook.testing.memory import MemoryApp, MemoryMedia, MemoryParty
+
+# ------------------------------------------------------------------------------------------------ the rules as sums
+
+
+class Nobody:
+    def poll(self, now: float) -> bytes | None:
+        return None
+
+    def send(self, data: bytes | memoryview) -> None:
+        raise AssertionError
+
+
+NAMES = ("ann", "ben", "cat", "app")
+KINDS = ("leg", "stream", "prompt for all", "prompt for ben", "ear")
+
+
+def row(call: str, name: str, kind: str) -> Row:
+    prompt = None
+    if kind.startswith("prompt"):
+        prompt = Prompt(name, frozenset({"ben"} if kind.endswith("ben") else ()))
+    ear_for = name if kind == "ear" else None
+    return Row(call, name, 16_000, Nobody(), Nobody(), stream=kind == "stream", prompt=prompt, ear_for=ear_for)
+
+
+kept = st.builds(Kept, muted=st.booleans(), on_hold=st.booleans()).filter(any)
+calls_and_routes = st.lists(
+    st.tuples(
+        st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(KINDS)), min_size=1, max_size=5),
+        st.dictionaries(st.sampled_from(NAMES), kept, max_size=2),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(calls_and_routes, st.integers(0, 2**32 - 1))
+def test_every_line_hears_the_clipped_sum_of_those_whom_it_hears(
+    made: list[tuple[list[tuple[str, str]], dict[str, Kept]]], seed: int
+) -> None:
+    calls = [[row(str(number), *each) for each in rows] for number, (rows, _) in enumerate(made)]
+    routes: dict[str, Routes] = {str(number): kept for number, (_, kept) in enumerate(made)}
+    hearing = Hearing(calls, routes.__getitem__)
+    rng = np.random.default_rng(seed)
+    lines = [row for call in calls for row in call]
+    frames = np.zeros((hearing.silence + 1, 2), np.int16)
+    frames[: len(lines)] = rng.integers(-32768, 32768, (len(lines), 2)) * rng.integers(0, 2, (len(lines), 1))
+    audible = np.array(frames.any(axis=1))
+    hearing.add(frames, audible)
+    for line, listener in enumerate(lines):
+        heard = [
+            other
+            for other, speaker in enumerate(lines)
+            if speaker.call == listener.call and hears(listener, speaker, routes[listener.call])
+        ]
+        at = hearing.heard_by[line]
+        expected = frames[heard].astype(int).sum(axis=0).clip(-32768, 32767)
+        assert frames[at].tolist() == expected.tolist()
+        assert audible[at] == audible[heard].any()
+    assert not frames[hearing.silence].any()
+
+
+def test_of_two_that_nothing_keeps_apart_each_has_the_other_s_line_and_no_sum_is_made() -> None:
+    pairs = [[row(str(number), "ann", "leg"), row(str(number), "app", "stream")] for number in range(3)]
+
+    def lines(routes: Routes) -> Sequence[int]:
+        found: list[int] = Hearing(pairs, lambda call: routes if call == "1" else {}).heard_by.tolist()
+        return found
+
+    assert lines({}) == [1, 0, 3, 2, 5, 4]
+    assert lines({"ann": Kept(muted=True)}) == [1, 0, 6, 7, 5, 4], "the others stay as they are"
+    assert Hearing(pairs, lambda call: {}).sums == []
+
+
+# ------------------------------------------------------------------------------------------------ tones
 
 RATE = 16_000
 FRAME = 640  # bytes
@@ -78,8 +140,12 @@ class Call:
 
 
 def heard_in(sound: bytes) -> set[str]:
+    """Whose tones are in it, each of them at its full level."""
     tones = TONES | {"music": MUSIC}
-    return {who for who, hz in tones.items() if pcm.tone_level(pcm.as_samples(sound), hz, RATE) > FLOOR}
+    levels = {who: pcm.tone_level(pcm.as_samples(sound), hz, RATE) for who, hz in tones.items()}
+    heard = {who for who, level in levels.items() if level > FLOOR}
+    assert all(abs(levels[who] + 20) < 0.3 for who in heard), levels
+    return heard
 
 
 EVERYBODY = {
@@ -185,180 +251,6 @@ def test_a_leg_goes_over_into_another_call_and_goes_on_speaking() -> None:
         heard = await call.heard()
         assert heard == without("ben") | {"ben": set()}
         assert "ben" in heard_in(there.heard()[10 * FRAME :])
-
-    run(main())
-
-
-# ------------------------------------------------------------------------------------------------ playing
-
-
-def test_clips_follow_each_other_without_a_gap_and_bit_for_bit(tmp_path: Path) -> None:
-    async def main() -> None:
-        media = MemoryMedia()
-        ann = await media.party("ann", RATE)
-        clips = (clip(tmp_path / "a.wav", 500, 0.333), clip(tmp_path / "b.wav", 900, 0.5))
-        await media.order(StartPlay("p", "call", "app", clips))
-        await asyncio.sleep(1.2)
-        expected = b"".join(pcm.tone(hz, RATE, s, -20).tobytes() for hz, s in ((500, 0.333), (900, 0.5)))
-        assert expected in b"".join(ann.frames)
-        assert media.told(PlayBegan) == [PlayBegan("p")]
-        assert media.told(PlayEnded) == [PlayEnded("p")]
-        assert len(media.worker.plane.slots[0].calls["call"]) == 1, "its row is gone"
-
-    run(main())
-
-
-def test_clips_of_several_rates_have_their_pitch(tmp_path: Path) -> None:
-    async def main() -> None:
-        media = MemoryMedia()
-        ann = await media.party("ann", 24_000)
-        clips = (clip(tmp_path / "a.wav", 500, 0.5, 8000), clip(tmp_path / "b.wav", 900, 0.5, 24_000))
-        await media.order(StartPlay("p", "call", "app", clips))
-        await asyncio.sleep(1.2)
-        sound = pcm.as_samples(b"".join(ann.frames))
-        first, second = sound[2400:9600], sound[14_400:21_600]
-        assert abs(pcm.tone_level(first, 500, 24_000) + 20) < 0.3
-        assert abs(pcm.tone_level(second, 900, 24_000) + 20) < 0.3
-
-    run(main())
-
-
-def write(path: Path, data: bytes) -> str:
-    path.write_bytes(data)
-    return str(path)
-
-
-def test_a_clip_that_cannot_be_played_is_named(tmp_path: Path) -> None:
-    good = clip(tmp_path / "good.wav", 500, 0.1)
-    bad = [
-        str(tmp_path / "missing.wav"),
-        write(tmp_path / "noise.wav", b"not a sound at all" * 20),
-        write(tmp_path / "empty.wav", b""),
-        clip(tmp_path / "48k.wav", 500, 0.1, 48_000),
-        write(tmp_path / "short.wav", Path(good).read_bytes()[:1000]),
-    ]
-
-    async def main() -> None:
-        media = MemoryMedia()
-        await media.party("ann", RATE)
-        for path in bad:
-            await media.order(StartPlay(path, "call", "app", (good, path)))
-            await asyncio.sleep(0.5)
-        assert [(ended.play, ended.failed) for ended in media.told(PlayEnded)] == [(path, 1) for path in bad]
-        assert all(ended.failure for ended in media.told(PlayEnded))
-        assert media.told(PlayBegan) == []
-
-    run(main())
-
-
-def test_a_play_that_is_stopped_says_no_more(tmp_path: Path) -> None:
-    async def main() -> None:
-        media = MemoryMedia()
-        ann = await media.party("ann", RATE)
-        await media.order(StartPlay("p", "call", "app", (clip(tmp_path / "p.wav", 500, 5),)))
-        await asyncio.sleep(0.5)
-        await media.order(StopPlay("p"))
-        await media.order(StopPlay("p"))
-        quiet = len(ann.frames) + 2
-        await asyncio.sleep(0.5)
-        assert not any(b"".join(ann.frames[quiet:]))
-        assert media.told(PlayEnded) == []
-
-    run(main())
-
-
-# ------------------------------------------------------------------------------------------------ listening
-
-
-def silence(seconds: float) -> bytes:
-    return bytes(2 * round(RATE * seconds))
-
-
-def test_what_is_said_comes_with_a_little_quiet_around_it() -> None:
-    async def main() -> None:
-        media = MemoryMedia()
-        ann = await media.party("ann", RATE)
-        app = await media.app("app", RATE)
-        app.say(pcm.tone(900, RATE, 5, -20).tobytes())
-        await media.order(Listen("ear", "call", "ann", end_silence_ms=500))
-        speech = pcm.tone(500, RATE, 0.7, -20).tobytes()
-        ann.tell("said", text="Tuesday")
-        ann.say(silence(0.6) + speech + silence(2))
-        await asyncio.sleep(0.95)
-        assert media.told(SpeechBegan) == [SpeechBegan("ear")]
-        assert media.told(SpeechEnded) == []
-        await asyncio.sleep(2)
-        [ended] = media.told(SpeechEnded)
-        assert (ended.ear, ended.truth) == ("ear", "Tuesday")
-        assert speech in ended.pcm
-        frames = len(ended.pcm) / FRAME
-        assert 35 < frames <= PRE_ROLL + 35 + START + TAIL
-        assert pcm.tone_level(pcm.as_samples(ended.pcm), 900, RATE) < -60, "nobody else is heard"
-
-    run(main())
-
-
-def test_a_click_is_no_speech_and_who_never_stops_is_cut_off() -> None:
-    async def main() -> None:
-        media = MemoryMedia()
-        ann = await media.party("ann", RATE)
-        await media.order(Listen("ear", "call", "ann", max_s=2))
-        ann.say(silence(0.5) + pcm.tone(500, RATE, 0.04, -10).tobytes() + silence(0.5))
-        await asyncio.sleep(1)
-        assert media.told(SpeechBegan) == []
-        rng = np.random.default_rng(1)
-        ann.say(rng.integers(-9000, 9000, 10 * RATE).astype("<i2").tobytes())
-        await asyncio.sleep(5)
-        [ended] = media.told(SpeechEnded)
-        assert len(ended.pcm) == 2 * 2 * RATE
-
-    run(main())
-
-
-@pytest.mark.parametrize("kept", [RouteParty("call", "ann", muted=True), RouteParty("call", "ann", on_hold=True)])
-def test_an_ear_hears_who_is_muted_or_on_hold(kept: RouteParty) -> None:
-    async def main() -> None:
-        media = MemoryMedia()
-        ann = await media.party("ann", RATE)
-        await media.order(kept)
-        await media.order(Listen("ear", "call", "ann"))
-        ann.say(silence(0.3) + pcm.tone(500, RATE, 0.5, -20).tobytes() + silence(2))
-        await asyncio.sleep(3)
-        assert len(media.told(SpeechEnded)) == 1
-
-    run(main())
-
-
-def test_an_ear_that_is_closed_says_no_more() -> None:
-    async def main() -> None:
-        media = MemoryMedia()
-        ann = await media.party("ann", RATE)
-        await media.order(Listen("ear", "call", "ann"))
-        await media.order(StopListening("ear"))
-        await media.order(StopListening("ear"))
-        ann.say(pcm.tone(500, RATE, 0.5, -20).tobytes())
-        await asyncio.sleep(3)
-        assert media.told(SpeechBegan) == []
-        assert len(media.worker.plane.slots[0].calls["call"]) == 1
-
-    run(main())
-
-
-# ------------------------------------------------------------------------------------------------ digits
-
-
-def test_digits_are_sent_and_pressed_by_order() -> None:
-    async def main() -> None:
-        media = MemoryMedia()
-        ann = await media.party("ann", RATE)
-        await media.order(SendDigits("ann", "12#", "operation"))
-        await asyncio.sleep(0.5)
-        assert media.told(DigitsSent) == []
-        await asyncio.sleep(0.2)
-        assert [told.tones for told in ann.told if told.kind == "dtmf"] == ["1", "2", "#"]
-        assert media.told(DigitsSent) == [DigitsSent("ann", "operation")]
-        await media.order(PressDigits("ann", "7"))
-        assert media.told(DigitsPressed) == [DigitsPressed("ann", "7")]
 
     run(main())
 
