@@ -284,4 +284,4 @@ def test_a_reader_remembers_no_envelope_without_bound() -> None:
     reader = streaming.AudioReader()
     message = b'{"kind":"AudioData","audioData":{"data":"AAAA","note":"%b"}}' % (b"x" * streaming.AudioReader.LIMIT)
     assert reader.read(message) == bytes(3)
-    assert len(reader._head) + len(reader._tail) < streaming.AudioReader.LIMIT
+    assert len(reader.head) + len(reader.tail) < streaming.AudioReader.LIMIT

@@ -60,7 +60,8 @@ def test_many_at_once_are_each_as_one_alone(rate: int, names: list[str | None], 
         frames = [noise.bytes(size) for _ in names]
         silent = data.draw(st.lists(st.booleans(), min_size=len(names), max_size=len(names)))
         keys = [noise.bytes(4) for _ in names]
-        made = messages.make(b"".join(frames), streaming.timestamp(1.7e9), silent, b"".join(keys))
+        samples = pcm.as_samples(b"".join(frames)).reshape(len(names), -1)
+        made = messages.make(samples, streaming.timestamp(1.7e9), np.array(silent), b"".join(keys))
         for message, name, frame, quiet, key in zip(made, names, frames, silent, keys, strict=True):
             assert bytes(message[4:8]) == key
             text = payload_of(message)

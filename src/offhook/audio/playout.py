@@ -123,6 +123,45 @@ class Playout:
             self.underruns += 1
         return None
 
+    def in_step(self, most: int) -> list[bytes] | None:
+        """Return the frames that wait, after a tick that pushed one and pulled one; None when it was anything else, or
+        more than `most` wait."""
+        frames, rest = divmod(self.queued_bytes, self.frame_bytes)
+        in_step = self._playing and self._idle_ticks == 1 and not (rest or self._odd) and frames <= most
+        if not in_step or (self._pace is not None and self._pace.may_catch_up):
+            return None
+        queued = b"".join(self._blocks)[self._head :]
+        return [queued[at : at + self.frame_bytes] for at in range(0, len(queued), self.frame_bytes)]
+
+    def stepped(self, ticks: int, now: float, waiting: list[bytes]) -> None:
+        """As if since `in_step` a frame had been pushed and pulled in each of so many ticks, the last one at `now`;
+        now these wait, as many as then."""
+        self.played_frames += ticks
+        self.played_bytes += ticks * self.frame_bytes
+        self._blocks, self._head = deque(waiting), 0
+        if self._pace is None:
+            return
+        self._pace.regular(ticks, now)
+        window = self._window
+        if not window.ticks:
+            window.lowest = self.queued_bytes
+        window.lowest = min(window.lowest, self.queued_bytes)
+        ends, begun = divmod(window.ticks + ticks, WINDOW_TICKS)
+        for _ in range(ends):
+            self._window_ended(self._pace)
+            window.lowest = self.queued_bytes
+        window.ticks = begun
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits, and the last `pull` gave nothing."""
+        return not (self._playing or self.queued_bytes or self._odd)
+
+    def idled(self, ticks: int) -> None:
+        """As if since then nothing had come, and so many pulls had given nothing."""
+        self._idle_ticks += ticks
+        self._window.dry += ticks
+
     def flush(self) -> int:
         """Discard all that waits (StopAudio); return how many bytes that was. The next `pull` gives None."""
         discarded = self.queued_bytes + len(self._odd)
@@ -178,13 +217,7 @@ class Playout:
         if window.ticks < WINDOW_TICKS:
             return frame
         window.ticks = 0
-        if window.since != pace.start:  # It was still filling up: what it is usually, the next window says.
-            window.begin(pace.start)
-            return frame
-        if self._idle_ticks > PAUSE_TICKS:  # The end of an utterance: it runs low because nothing comes.
-            window.interrupted()
-            return frame
-        surplus = window.judge(self.frame_bytes)
+        surplus = self._window_ended(pace)
         if not pace.is_live(now):
             return frame
         if surplus * FRAME_MS > TOO_DEEP_MS * self.frame_bytes:
@@ -195,6 +228,17 @@ class Playout:
         elif window.standing >= window.patience:
             return self._shorten(frame)
         return frame
+
+    def _window_ended(self, pace: _Pace) -> int:
+        """Return by how many bytes the queue was deeper than usual."""
+        window = self._window
+        if window.since != pace.start:  # It was still filling up: what it is usually, the next window says.
+            window.begin(pace.start)
+        elif self._idle_ticks > PAUSE_TICKS:  # The end of an utterance: it runs low because nothing comes.
+            window.interrupted()
+        else:
+            return window.judge(self.frame_bytes)
+        return 0
 
     def _shorten(self, frame: bytes) -> bytes:
         """Return what is played for `frame` and the next one together; only `frame` if it may be better to wait."""
@@ -313,6 +357,17 @@ class _Pace:
         self._credit -= size / self._bytes_per_second
         if self._credit < 0:
             self.start, self._credit = now, 0.0
+
+    @property
+    def may_catch_up(self) -> bool:
+        """Whether there was a stall not long ago, when the last piece came."""
+        return self._last <= self._catch_up_until
+
+    def regular(self, ticks: int, now: float) -> None:
+        """As `arrived`, with a frame in each of so many ticks, the last one at `now`."""
+        frame_s = FRAME_MS / 1000
+        self._credit = min(self._credit + ticks * (PACE - 1) * frame_s, CREDIT_S - frame_s)
+        self._last = now
 
     def is_live(self, now: float) -> bool:
         return now - self.start >= LIVE_AFTER_S

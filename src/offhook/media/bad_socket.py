@@ -36,6 +36,7 @@ def over_socket(weather: Weather, dial: Dial, note: Callable[[str], None]) -> Di
 class _BadSocket:
     """An `AppSocket` around another one, and that one's `SocketListener`. Unless it is the `first`, it is not lost."""
 
+    receive = transmit = None  # what passes here is looked at
     socket: AppSocket
 
     def __init__(self, weather: Weather, listener: SocketListener, note: Callable[[str], None], first: bool) -> None:
@@ -52,8 +53,8 @@ class _BadSocket:
 
     # ------------------------------------------------------------------------------------------ what the stream does
 
-    def poll(self, now: float) -> None:
-        self.socket.poll(now)
+    def poll(self, now: float, received: memoryview | None = None) -> None:
+        self.socket.poll(now, received)
 
     def send(self, message: bytes | memoryview) -> None:
         if self._dropped:

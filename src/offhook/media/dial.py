@@ -46,8 +46,18 @@ class DialError(Exception):
 class AppSocket(Protocol):
     """An open socket to the app."""
 
-    def poll(self, now: float) -> None:
-        """Tell the listener what has come. Called every 20 ms; `now`: loop time."""
+    @property
+    def receive(self) -> Callable[[memoryview], int] | None:
+        """What reads it as `poll` would, as long as whole messages come; None when that cannot be done. Even so it is
+        to be polled every second or so."""
+
+    @property
+    def transmit(self) -> Callable[[bytes | memoryview], int] | None:
+        """What writes a message as `send` would; None when that cannot be done. `SocketListener.on_writable` tells when
+        that changes."""
+
+    def poll(self, now: float, received: memoryview | None = None) -> None:
+        """Tell the listener what has come, after what was `received` already. Called every 20 ms; `now`: loop time."""
 
     def send(self, message: bytes | memoryview) -> None:
         """Send one masked message (`wire.websocket`); when the socket is slow it is kept (`SocketListener`)."""

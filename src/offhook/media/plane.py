@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from offhook.audio import g711, pcm
 from offhook.audio.resample import resampler
+from offhook.media.batch import Batched, Reader, Transmit
 from offhook.media.dominant import SPEAKERS, Dominant
 from offhook.media.hearing import FREE, Hearing, Kept, Prompt, Routes, hears
 from offhook.wire import streaming, websocket
@@ -67,6 +68,9 @@ class Row:
     prompt: Prompt | None = None  # it only plays: its sink is not used
     ear_for: str | None = None  # it only listens, to this party
     codec: g711.Codec | None = None  # a leg whose frames are octets, at 8 kHz: a whole slot is decoded at once
+    batched: Batched | None = None  # a stream that can be read together with others
+    transmit: Transmit | None = None  # writes into its socket: how much it took; None: use `sink`
+    sent: int = 0  # messages, by `transmit`
     faults: int = 0  # ticks in which its source or sink raised, or gave a frame of a wrong size
 
     @property
@@ -99,10 +103,29 @@ class Inlet:
         self.index = np.array(index)
         self.codec = codec
         self.silence = pcm.silence(rate) if codec is None else bytes([codec.silence]) * g711.OCTETS_PER_FRAME
+        self.reader = Reader(rows) if rows[0].stream else None
         self.converter = Converter(rate, mix_rate, len(rows)) if rate != mix_rate else None
 
     def fill(self, mix: Samples, audible: npt.NDArray[np.bool_], now: float) -> None:
-        """Poll each row and put its frame into its line of `mix`; note in `audible` whose frame is not all zeros."""
+        """Put each row's frame into its line of `mix`; note in `audible` whose frame is not all zeros."""
+        if self.reader is not None:
+            block = self.reader.read(now)
+            audible[self.index] = block.any(axis=1)
+        elif self.codec is None:
+            block = pcm.as_samples(self._poll(now)).reshape(len(self.rows), -1)
+            audible[self.index] = block.any(axis=1)
+        else:
+            block = self.codec.decode(np.frombuffer(self._poll(now), np.uint8)).reshape(len(self.rows), -1)
+            audible[self.index] = self.codec.audible(block)
+        mix[self.index] = block if self.converter is None else self.converter(block)
+
+    def let_go(self) -> None:
+        """The rows are going to be polled elsewhere."""
+        if self.reader is not None:
+            self.reader.leave_all()
+
+    def _poll(self, now: float) -> bytes:
+        """Return a frame of each row, one after the other."""
         frames = []
         size = len(self.silence)
         for row, poll in self.polls:
@@ -117,14 +140,7 @@ class Inlet:
                 row.faults += 1
                 frame = self.silence
             frames.append(frame)
-        data = b"".join(frames)
-        if self.codec is None:
-            block = pcm.as_samples(data).reshape(len(frames), -1)
-            audible[self.index] = block.any(axis=1)
-        else:
-            block = self.codec.decode(np.frombuffer(data, np.uint8)).reshape(len(frames), -1)
-            audible[self.index] = self.codec.audible(block)
-        mix[self.index] = block if self.converter is None else self.converter(block)
+        return b"".join(frames)
 
 
 # ------------------------------------------------------------------------------------------------ out of the matrix
@@ -139,6 +155,10 @@ class Feed:
     at: int  # the line of the mix it is taken from: a speaker's own, or a sum
     dominant: Dominant | None = None  # decides whether this speaker is among the loudest; None: always sent
 
+    def is_sent(self) -> bool:
+        """Whether what it takes is heard in this tick."""
+        return self.dominant is None or self.dominant.sends(id(self.speaker))
+
 
 class Outlet:
     """Feeds of one rate and kind on their way out of a mix."""
@@ -146,7 +166,8 @@ class Outlet:
     def __init__(self, feeds: Sequence[Feed], mix_rate: int) -> None:
         rate, codec = feeds[0].row.rate, feeds[0].row.codec
         self.feeds = feeds
-        self.sends = [(feed, feed.row.sink.send) for feed in feeds]
+        self.rows = [feed.row for feed in feeds]
+        self.sends = [row.sink.send for row in self.rows]
         self.chosen = any(feed.dominant is not None for feed in feeds)
         self.index = np.array([f.at for f in feeds])
         self.codec = codec
@@ -165,22 +186,39 @@ class Outlet:
         if self.messages is None:
             self._send(self._cut(frames))
         else:
-            silent = (~mix.audible[self.index]).tolist()
             keys = os.urandom(websocket.KEY * len(self.feeds))
-            self._send(self.messages.make(frames.tobytes(), stamp, silent, keys))
+            self._transmit(self.messages.make(frames, stamp, ~mix.audible[self.index], keys))
 
     def _cut(self, frames: Samples) -> list[bytes]:
         data, size = (frames if self.codec is None else self.codec.encode(frames)).tobytes(), self.bytes
         return [data[at : at + size] for at in range(0, len(data), size)]
 
-    def _send(self, pieces: Sequence[bytes | memoryview]) -> None:
-        for (feed, send), piece in zip(self.sends, pieces, strict=True):
-            if self.chosen and feed.dominant is not None and not feed.dominant.sends(id(feed.speaker)):
-                continue
+    def _send(self, pieces: Sequence[bytes]) -> None:
+        for row, send, piece in zip(self.rows, self.sends, pieces, strict=True):
             try:
                 send(piece)
             except Exception:
-                feed.row.faults += 1
+                row.faults += 1
+
+    def _transmit(self, messages: Sequence[memoryview]) -> None:
+        """Write each message into its row's socket, where that can be done at once."""
+        for line, row in enumerate(self.rows):
+            if self.chosen and not self.feeds[line].is_sent():
+                continue
+            message = messages[line]
+            if row.transmit is not None:
+                try:
+                    taken = row.transmit(message)
+                except OSError:
+                    taken = 0
+                if taken == len(message):
+                    row.sent += 1
+                    continue
+                message = message[taken:]
+            try:
+                self.sends[line](message)
+            except Exception:
+                row.faults += 1
 
 
 # ------------------------------------------------------------------------------------------------ the mix
@@ -283,6 +321,8 @@ class Slot:
         """Make the matrices' shape anew, carrying over what was said, and what filters and choices remember."""
         before = self.mixes + self.moved_in
         self.moved_in = []
+        for inlet in (inlet for mix in before for inlet in mix.from_streams):
+            inlet.let_go()
         by_rate: dict[int, list[list[Row]]] = {}
         for rows in self.calls.values():
             rate = max((row.rate for row in rows if row.stream), default=DEFAULT_RATE)

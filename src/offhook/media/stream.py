@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from offhook.audio import pcm
 from offhook.audio.playout import Playout
+from offhook.media.batch import DEEPEST, Envelope, Regular
 from offhook.media.dial import AppSocket, Dial, DialError
 from offhook.media.heard import Heard, is_asked
 from offhook.media.link import OpenStream, StreamDown, StreamEnded, StreamOddity, StreamUp, Tiding
@@ -41,17 +42,20 @@ class MediaStream:
         self._loop = asyncio.get_running_loop()
         self.playout = Playout(order.rate)
         self._heard = Heard(self.playout, self.tell_app) if is_asked(order.url) else None
-        self.row = Row(order.call, order.party, order.rate, self, self, stream=True, unmixed=order.unmixed)
+        self.row = Row(
+            order.call, order.party, order.rate, self, self, stream=True, unmixed=order.unmixed, batched=self
+        )
         self._socket: AppSocket | None = None
         self._writable = False
         self._queue: deque[bytes] = deque()
+        self._settle: Callable[[], None] = _no_need
         self._lost: asyncio.Future[tuple[bool, str]] = self._loop.create_future()
         self._task: asyncio.Task[None] | None = None
         self._rates = RateWatch(order.rate)
-        self._read = streaming.AudioReader().read
+        self._reader = streaming.AudioReader()
         self._bidirectional = order.bidirectional
         self._ended = False
-        self.sent = self.dropped = self.received = self.ignored_bytes = self.stops = 0
+        self._sent = self.dropped = self.received = self.ignored_bytes = self.stops = 0
         self.oddities: dict[str, int] = {}
 
     @property
@@ -60,27 +64,52 @@ class MediaStream:
         return self._socket is not None
 
     @property
+    def sent(self) -> int:
+        """How many messages were sent to the app."""
+        return self._sent if self._ended else self._sent + self.row.sent
+
+    @property
     def waiting(self) -> int:
         """How many messages wait for a slow or lost socket."""
         return len(self._queue)
 
     # ------------------------------------------------------------------------------------------ the plane's side
 
-    def poll(self, now: float) -> bytes | None:
-        """Source: one frame of what the app wants heard."""
+    def poll(self, now: float, received: memoryview | None = None) -> bytes | None:
+        """Source: one frame of what the app wants heard; `received` was read from its socket already."""
         if self._socket is not None:
-            self._socket.poll(now)
+            self._socket.poll(now, received)
         frame = self.playout.pull(now)
         if self._heard is not None:
             self._heard.pulled()
         return frame
+
+    def regular(self, settle: Callable[[], None]) -> Regular | None:
+        """Say how the next ticks can be had without `poll`: see `batch.Batched`."""
+        receive = None if self._socket is None else self._socket.receive
+        if receive is None or self._heard is not None:
+            return None
+        self._settle = settle
+        if self.playout.is_idle:
+            return Regular(receive, None, self._idled)
+        waiting = self.playout.in_step(DEEPEST)
+        if waiting is None:
+            return None
+        return Regular(receive, Envelope(self._reader.head, self._reader.tail), self._stepped, waiting)
+
+    def _idled(self, ticks: int, now: float, waiting: list[bytes]) -> None:
+        self.playout.idled(ticks)
+
+    def _stepped(self, ticks: int, now: float, waiting: list[bytes]) -> None:
+        self.received += ticks
+        self.playout.stepped(ticks, now, waiting)
 
     def send(self, message: bytes | memoryview) -> None:
         """Sink: pass one masked message on, or queue it while the socket is slow or away."""
         if self._writable and not self._queue:
             assert self._socket is not None
             self._socket.send(message)
-            self.sent += 1
+            self._sent += 1
             return
         if len(self._queue) >= QUEUE:
             self._queue.popleft()
@@ -100,7 +129,7 @@ class MediaStream:
 
     def on_message(self, message: memoryview) -> None:
         self.received += 1
-        audio = self._read(message)
+        audio = self._reader.read(message)
         if audio is None:
             self._on_other(message)
         elif self._bidirectional:
@@ -134,13 +163,19 @@ class MediaStream:
 
     def on_writable(self, writable: bool) -> None:
         self._writable = writable and self._socket is not None
+        if not writable:
+            self._settle()  # It takes a poll to send what is left.
         while self._writable and self._queue and self._socket is not None:
             self._socket.send(self._queue.popleft())
-            self.sent += 1
+            self._sent += 1
+        if not self._ended:
+            self.row.transmit = self._socket.transmit if self._writable and self._socket is not None else None
 
     def on_closed(self, clean: bool, detail: str) -> None:
+        self._settle()
         self._writable = False
         self._socket = None
+        self.row.transmit = None
         if not self._lost.done():
             self._lost.set_result((clean, detail))
 
@@ -160,10 +195,11 @@ class MediaStream:
         if self._task is not None:
             self._task.cancel()
         self._writable = False
+        self._settle()
         if (socket := self._socket) is not None:
             while self._queue:
                 socket.send(self._queue.popleft())  # It may be lost in this, and then does nothing.
-                self.sent += 1
+                self._sent += 1
             socket.close(1000)
         self._end()
 
@@ -236,17 +272,21 @@ class MediaStream:
     def _end(self) -> None:
         if self._ended:
             return
-        self._ended = True
+        self._settle()
         self._plane.remove(self.row)
         self.playout.flush()
         self._tell(StreamEnded(self.order.stream, self.stats()))
+        self._sent += self.row.sent
+        self._ended = True
         # Full collections are rare, so nothing that has ended may stand in a circle: the row has us as its source and
         # sink, and a task that was cancelled has us in its traceback.
         del self.row
+        self._settle = _no_need
         self._task = None
 
     def stats(self) -> dict[str, int]:
         """Return what was counted: messages and frames unless the name says bytes."""
+        self._settle()
         return {
             "sent": self.sent,
             "dropped": self.dropped + len(self._queue),
@@ -260,6 +300,10 @@ class MediaStream:
             "faults": self.row.faults,
             **{f"odd: {cause}": count for cause, count in self.oddities.items()},
         }
+
+
+def _no_need() -> None:
+    """Nobody has counted anything for us."""
 
 
 def _message(text: bytes) -> bytes:

@@ -13,6 +13,7 @@ import os
 import socket
 import ssl
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -126,11 +127,38 @@ class WebSocket:
 
     # ------------------------------------------------------------------------------------------ receiving
 
-    def poll(self, now: float) -> None:
-        """Read what has come and hand it over; send what could not be sent before. `now`: loop time."""
+    def _receive_records(self, line: memoryview) -> int:
+        """Read as much as a plain socket would give at once: TLS gives a record, and there may be another."""
+        size = self._receive(line)
+        if 0 < size < len(line):
+            with suppress(*_WOULD_BLOCK):
+                size += self._receive(line[size:])
+        return size
+
+    @property
+    def receive(self) -> Callable[[memoryview], int] | None:
+        """What reads this socket as `poll` would, as long as whole messages come; None when something is half done.
+
+        It is to be polled every second or so all the same, or it is taken for lost.
+        """
+        if not self._between or not self._clear or self._early:
+            return None
+        return self._receive_records if self._tls else self._receive
+
+    @property
+    def transmit(self) -> Callable[[bytes | memoryview], int] | None:
+        """What writes a message as `send` would; None when something waits. The listener is told when that changes."""
+        return self._transmit if self._clear else None
+
+    def poll(self, now: float, received: memoryview | None = None) -> None:
+        """Read what has come, after what was `received` already, and hand it over; send what could not be sent before.
+        `now`: loop time."""
         try:
             if self._early or self._unsent or self._waits:
                 self._catch_up()
+            if received is not None:
+                self._heard_at, self._pinged = now, False
+                self._take(received)
             for _ in range(READS):
                 if not self._open or self._waits:
                     break

@@ -228,6 +228,8 @@ class InProcess:
 class _AppEnd:
     """The worker's socket to the app's handler. An `AppSocket`."""
 
+    receive = transmit = None  # There is no socket.
+
     def __init__(
         self,
         handler: Handler,
@@ -245,7 +247,7 @@ class _AppEnd:
             handler, path=path, headers=headers, on_message=self._from_app, on_close=self._close_from_app
         )
 
-    def poll(self, now: float) -> None:
+    def poll(self, now: float, received: memoryview | None = None) -> None:
         """What the app sends is there at once."""
 
     def send(self, message: bytes | memoryview) -> None:

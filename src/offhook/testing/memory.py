@@ -112,10 +112,12 @@ class MemoryApp:
 
 
 class _MemorySocket:
+    receive = transmit = None  # one by one only
+
     def __init__(self, app: MemoryApp) -> None:
         self._app = app
 
-    def poll(self, now: float) -> None:
+    def poll(self, now: float, received: memoryview | None = None) -> None:
         """What the app sends is there at once."""
 
     def send(self, message: bytes | memoryview) -> None:

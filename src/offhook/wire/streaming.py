@@ -143,25 +143,25 @@ class AudioReader:
     strictly base64 can be nothing else than audio.
     """
 
-    __slots__ = ("_head", "_tail")
+    __slots__ = ("head", "tail")
     LIMIT = 512  # bytes of head and tail that are remembered
 
     def __init__(self) -> None:
-        self._head = self._tail = b"\0"  # nothing begins with it
+        self.head = self.tail = b"\0"  # nothing begins with it
 
     def read(self, message: bytes | memoryview) -> bytes | None:
         """Return the audio of `message`, or None: it is none."""
         text = bytes(message)
-        if text.startswith(self._head) and text.endswith(self._tail):
+        if text.startswith(self.head) and text.endswith(self.tail):
             try:
-                return pybase64.b64decode(text[len(self._head) : -len(self._tail)], validate=True)
+                return pybase64.b64decode(text[len(self.head) : -len(self.tail)], validate=True)
             except ValueError:
                 pass
         audio = audio_in(text)
         if audio:
             head, found, tail = text.partition(pybase64.b64encode(audio))
             if found and len(head) + len(tail) <= self.LIMIT:
-                self._head, self._tail = head, tail
+                self.head, self.tail = head, tail
         return audio
 
 

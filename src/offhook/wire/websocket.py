@@ -2,7 +2,8 @@
 
 `AudioMessages` makes those of a whole slot at once: their texts stand in one matrix, a line each, so that filling in
 time stamp, audio and mask is a handful of numpy calls however many lines there are. Mask keys are the caller's to
-draw; they must be unpredictable (RFC 6455 10.3).
+draw; they must be unpredictable (RFC 6455 10.3). `AudioTexts` is its counterpart: it reads what apps send, if that is
+alike.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _FIN, _MASKED, _16_BITS, _64_BITS = 0x80, 0x80, 126, 127
 _HEADER = 8  # octets before a masked payload of 126 to 65535 octets
 
 Octets = npt.NDArray[np.uint8]
+Samples = npt.NDArray[np.int16]
 
 
 def masked(kind: int, payload: bytes, key: bytes) -> bytes:
@@ -85,31 +87,78 @@ class AudioMessages:
         self._keys_out = messages[:, KEY:_HEADER]
         self._masked = messages[:, _HEADER:].view(np.uint32)
         flat, step = messages.reshape(-1).data, messages.shape[1]
-        self._messages = [
-            [flat[at : at + _HEADER + size] for size in sizes] for at in range(0, len(parties) * step, step)
-        ]
+        self._lines = len(parties)
+        self._views = [[flat[at : at + _HEADER + size] for at in range(0, len(flat), step)] for size in sizes]
+        self._silent: npt.NDArray[np.bool_] | None = None  # whose messages say so, as they stand
+        self._messages = self._views[False]
 
-    def make(self, pcm: bytes, stamp: bytes, silent: Sequence[bool], keys: bytes) -> list[memoryview]:
-        """Return the messages: `pcm` is everybody's audio, `size` bytes each; `keys` has `KEY` octets each."""
-        lines = len(self._messages)
+    def make(self, pcm: Samples, stamp: bytes, silent: npt.NDArray[np.bool_], keys: bytes) -> list[memoryview]:
+        """Return the messages: a line of `pcm`, and a flag of `silent`, for each; `keys` has `KEY` octets each."""
         self._stamps[:] = _octets(stamp)
-        self._texts[:] = self._base64(pcm, lines)
-        which = np.asarray(silent, np.intp)
-        self._tail[:] = self._tails[which]
-        self._sizes_out[:] = self._sizes[which]
-        masks = np.frombuffer(keys, np.uint8).reshape(lines, KEY)
+        self._texts[:] = self._base64(pcm)
+        if self._silent is None or (silent != self._silent).any():
+            self._say(silent)
+        masks = np.frombuffer(keys, np.uint8).reshape(self._lines, KEY)
         self._keys_out[:] = masks
         np.bitwise_xor(self._plain, masks.view(np.uint32), out=self._masked)
-        return [views[says] for views, says in zip(self._messages, silent, strict=True)]
+        return self._messages
 
-    def _base64(self, pcm: bytes, lines: int) -> Octets:
+    def _say(self, silent: npt.NDArray[np.bool_]) -> None:
+        """Say who is silent, in these messages and the next ones."""
+        self._silent = silent
+        which = silent.astype(np.intp)
+        self._tail[:] = self._tails[which]
+        self._sizes_out[:] = self._sizes[which]
+        self._messages = [self._views[says][line] for line, says in enumerate(which.tolist())]
+
+    def _base64(self, pcm: Samples) -> Octets:
         if not self._padding:
-            return _octets(pybase64.b64encode(pcm)).reshape(lines, -1)
-        padded = np.zeros((lines, len(pcm) // lines + self._padding), np.uint8)
-        padded[:, : -self._padding] = _octets(pcm).reshape(lines, -1)
-        texts = _octets(pybase64.b64encode(padded.tobytes())).reshape(lines, -1).copy()
+            return _octets(pybase64.b64encode(pcm.data)).reshape(self._lines, -1)
+        padded = np.zeros((self._lines, 2 * pcm.shape[1] + self._padding), np.uint8)
+        padded[:, : -self._padding] = pcm.view(np.uint8)
+        texts = _octets(pybase64.b64encode(padded.data)).reshape(self._lines, -1).copy()
         texts[:, -self._padding :] = ord("=")
         return texts
+
+
+class AudioTexts:
+    """Reads messages of apps that are alike: `size_of_pcm` bytes of audio in base64, between `head` and `tail`.
+
+    Such a message is one unmasked text frame of `size` octets; lines that hold one may be longer.
+    """
+
+    def __init__(self, head: bytes, tail: bytes, size_of_pcm: int) -> None:
+        """Raises `ValueError` for messages that are no frame of 126 to 65535 octets."""
+        # base64 turns 3 bytes into 4 characters; where "=" makes them up, zeros do as well.
+        self._padding = -size_of_pcm % 3
+        text = 4 * (size_of_pcm + self._padding) // 3
+        length = len(head) + text + len(tail)
+        if not _16_BITS <= length < 1 << 16:
+            raise ValueError(f"a message of {length} octets")
+        start = bytes((_FIN | TEXT, _16_BITS)) + length.to_bytes(2, "big") + head
+        end = b"=" * self._padding + tail
+        self._pcm = size_of_pcm
+        self._text = slice(len(start), len(start) + text)
+        self._head, self._end = start, end
+        self._end_at = slice(self._text.stop - self._padding, self._text.stop + len(tail))
+        self.size = len(start) + text + len(tail)
+
+    def alike(self, lines: Octets) -> npt.NDArray[np.bool_]:
+        """Return which of `lines`, messages of `size`, have this head and tail."""
+        heads, ends = lines[:, : len(self._head)], lines[:, self._end_at]
+        if heads.tobytes() == len(lines) * self._head and ends.tobytes() == len(lines) * self._end:
+            return np.ones(len(lines), bool)
+        return np.asarray((heads == _octets(self._head)).all(axis=1) & (ends == _octets(self._end)).all(axis=1))
+
+    def audio(self, lines: Octets) -> Samples:
+        """Return the samples of `lines`, which are alike; raise `ValueError` when one is not strictly base64."""
+        texts = np.ascontiguousarray(lines[:, self._text])
+        if self._padding:
+            texts[:, -self._padding :] = ord("A")
+        audio = _octets(pybase64.b64decode(texts.data, validate=True)).reshape(len(lines), -1)
+        if self._padding:
+            audio = np.ascontiguousarray(audio[:, : self._pcm])
+        return audio.view(np.int16)
 
 
 def _octets(data: bytes) -> Octets:
