@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from offhook.bench import machine, page, rows, suite
+from offhook.bench import machine, page, rows, sip, suite
+from offhook.bench.control import Held
 from offhook.bench.plan import Plan
 from offhook.bench.processes import BenchError
 from offhook.bench.report import Line
@@ -84,6 +85,33 @@ def test_a_killed_control_comes_back_in_time_with_every_call(change: dict[str, A
     assert verdict("of control", summary("kill", calls=100, what="control", **{**told, **change})) == outcome
 
 
+SIP = {
+    "placed": 1000, "answered": 1000, "failed": 0, "refused": 0, "setup_ms": SPREAD, "control_cpu_ms_per_call": SPREAD,
+    "stack_cpu_ms_per_call": SPREAD, "rss_growth_percent": SPREAD, "worker_rss_growth_percent": SPREAD, "late_ms": LATE,
+    **{f"{name}_growth": 0 for name in sip.GROWTHS},
+    **{when: dict.fromkeys(Held.__struct_fields__, 7) for when in ("before", "after")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "answered", "left"),
+    [({}, "met", "met"), ({"answered": 999, "failed": 1}, "not met", "met"),
+     ({"worker_rss_growth_percent": {**SPREAD, "median": 2.1}}, "met", "not met"),
+     *(({f"{name}_growth": 1}, "met", "not met") for name in sip.GROWTHS)],
+)  # fmt: skip
+def test_calls_by_sip_all_come_about_and_leave_nothing(change: dict[str, Any], answered: str, left: str) -> None:
+    line = summary("sip", calls=1000, **{**SIP, **change})
+    assert verdict("1,000 calls by SIP", line) == answered
+    assert verdict("what they leave behind", line) == left
+    assert verdict("INVITE to BYE", line) == "informative"
+
+
+def test_legs_by_sip_cost_little_more_than_plain_ones() -> None:
+    for median, outcome in ((1.1, "met"), (1.11, "not met")):
+        line = summary("sip16", calls=200, cost_ratio={**SPREAD, "median": median})
+        assert verdict("`sip16`", line) == outcome
+
+
 def test_numbers_have_three_digits_that_count() -> None:
     assert [number(value) for value in (0.01234, 1.2345, 12.345, 1234.5, 0)] == ["0.0123", "1.23", "12.3", "1234", "0"]
     assert spread(SPREAD, " ms") == "1.5 ms (1.25 to 1.75)"
@@ -107,6 +135,17 @@ def test_the_page_has_what_was_measured_and_says_what_was_not() -> None:
     assert "| cost of a call, 400 ÷ 100 calls | ≤ 1.1 | 1.5 (1.25 to 1.75) | not met |" in text
     assert "Not measured in this run." in text
     assert "$" not in text
+
+
+def test_the_page_tells_of_telephones() -> None:
+    both = {"cpu_ms_per_call_s": SPREAD, "late_ms": LATE, "rtt_ms": TRIPS, "frames_lost": 3}
+    plain = {f"plain_{name}": value for name, value in both.items()}
+    legs = summary("sip16", calls=200, cost_ratio=SPREAD, control_cpu_ms_per_call_s=0.02, **both, **plain)
+    text = page.render(ABOUT, [summary("sip", calls=1000, **SIP), legs])
+    assert "1000 of 1000 calls answered, 0 failed" in text
+    assert "| SIP transactions | 7 | 7 |" in text
+    assert "| `sip16` | 200 | 1.5 (1.25 to 1.75) |" in text
+    assert "Of it, control: 0.02 ms" in text
 
 
 def test_a_run_that_failed_is_on_the_page() -> None:

@@ -172,6 +172,10 @@ def transferee_calls() -> Script:
     return (p.PlaceTransfer("caller", "old", "i", PHONES[0]), m.PhoneRings("i", "phone"))
 
 
+def referring() -> Script:
+    return (*three(), p.Refer("phone", "i", PHONES[1]))
+
+
 SITUATIONS: dict[str, Callable[[], Script]] = {
     "nothing yet": lambda: (),
     "placed": lambda: PLACED,
@@ -212,6 +216,14 @@ SITUATIONS: dict[str, Callable[[], Script]] = {
         *transferee_calls(),
         m.LegAnswered("phone"),
         p.LegArrived(Leg("caller", "4:+15550100", LegState.CONNECTED)),
+    ),
+    "a phone refers": referring,
+    "a phone has referred, and hangs up": lambda: (*referring(), m.LegEnded("phone", EndCause.REMOTE_LEFT)),
+    "whom a phone refers to answers": lambda: (*referring(), m.PhoneRings("i", "new"), m.LegAnswered("new")),
+    "a phone is replaced": lambda: (*three(), p.TakePlace("new", "phone", PHONES[1])),
+    "a phone was replaced": lambda: (
+        *(*three(), p.TakePlace("new", "phone", PHONES[1])),
+        *(m.LegReady("new"), m.LegConnected("new")),
     ),
     "an app waits for a call": lambda: (*RINGING, p.Join(connection("b", joined=True))),
     "an app looks on": lambda: (*talking(), p.Join(connection("b", joined=True))),
@@ -261,6 +273,10 @@ def people_messages() -> list[m.Message]:
         *(p.MoveHere(asker, parties, "there", "other") for asker in askers),
         *(p.TransferAnswered(call) for call in ("new", "none")),
         *(p.TransferEnded(call, EndCause.BUSY) for call in ("new", "none")),
+        *(p.TransferDone(call) for call in ("new", "none")),
+        *(p.Refer(leg, "y", PHONES[1]) for leg in LEGS),
+        *(p.TakePlace("another", leg, PHONES[1]) for leg in LEGS),
+        *(p.HandAllOver(leg, "other", "there") for leg in LEGS),
         p.Abandoned(),
         *(p.Wanted((party,), "other", HERE) for party in parties),
         *(p.NotMoved("somebody", HERE, problem) for problem in p.MoveProblem),
@@ -536,9 +552,21 @@ class AnyCall(RuleBasedStateMachine):
             "transfer": p.TransferParticipant(asker, next(self.ids), next(self.ids), PHONES[1], party),
             "move": p.MoveHere(asker, (party,), "there", "other"),
             "transferred": p.TransferAnswered(self.pick(choice, calls)),
+            "put through": p.TransferDone(self.pick(choice, calls)),
             "not transferred": p.TransferEnded(self.pick(choice, calls), EndCause.BUSY),
             "wanted": p.Wanted((party,), "other", HERE),
             "arrived": p.LegArrived(Leg(next(self.ids), PHONES[1], LegState.CONNECTED), HERE),
+        }
+        if self.data.legs or self.data.connections:
+            self.watch.handle(commands[choice.draw(st.sampled_from(sorted(commands)))])
+
+    @rule(choice=st.data())
+    def telephone_asks(self, choice: st.DataObject) -> None:
+        leg = self.pick(choice, self.data.legs)
+        commands: dict[str, m.Message] = {
+            "refer": p.Refer(leg, next(self.ids), PHONES[1]),
+            "replace": p.TakePlace(next(self.ids), leg, PHONES[1]),
+            "unite": p.HandAllOver(leg, "other", "there"),
         }
         if self.data.legs or self.data.connections:
             self.watch.handle(commands[choice.draw(st.sampled_from(sorted(commands)))])

@@ -33,7 +33,8 @@ it, and which versions of the official SDKs drove it: as they come from PyPI, np
 one running server, in the call that [whole_call.yaml](../tests/sdk/whole_call.yaml) describes. An event counts when it
 came after what it is the event of, and the SDK's own parser had read it; Python has no such parser, there it is
 azure-core's `CloudEvent`. A dash: those versions have no such operation, or their api-version no such event, or nothing
-in that call brings it about. IncomingCall comes by Event Grid, whose parsers are none of these SDKs.
+in that call brings it about. So it is with AnswerFailed, which needs a caller who hangs up in the very moment of the
+answer, as in `tests/server/test_control.py`. IncomingCall comes by Event Grid, whose parsers are none of these SDKs.
 
 Besides, `tests/server` has each operation that is done succeed and fail, and each event happen in a whole call;
 `tests/contract/test_shapes.py` holds both against recordings of the real service, where there are any (marked ●). What

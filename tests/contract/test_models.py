@@ -22,6 +22,7 @@ RECORDED: dict[str, list[dict[str, Any]]] = {
 REQUESTS: list[tuple[type[rest.Dto], str]] = [
     (rest.CreateCallRequest, "CreateCallRequest"),
     (rest.AnswerCallRequest, "AnswerCallRequest"),
+    (rest.CallIntelligenceOptions, "CallIntelligenceOptions"),
     (rest.RedirectCallRequest, "RedirectCallRequest"),
     (rest.RejectCallRequest, "RejectCallRequest"),
     (rest.MediaStreamingRequest, "StartMediaStreamingRequest"),

@@ -191,15 +191,12 @@ async def play(rate: int, apps: Sequence[Doing], together: bool) -> tuple[list[C
 @settings(max_examples=60)
 @given(rate=st.sampled_from(RATES), apps=st.lists(doings, min_size=1, max_size=4))
 def test_who_is_read_together_is_heard_as_if_alone(rate: int, apps: list[Doing]) -> None:
-    async def main() -> None:
-        alone, _ = await play(rate, apps, together=False)
-        together, _ = await play(rate, apps, together=True)
-        for one, other in zip(alone, together, strict=True):
-            assert other.phone.heard == one.phone.heard
-            assert other.state() == one.state()
-            assert [said(message) for message in other.connection.sent] == [said(m) for m in one.connection.sent]
-
-    run(main())
+    alone, _ = run(play(rate, apps, together=False))
+    together, _ = run(play(rate, apps, together=True))
+    for one, other in zip(alone, together, strict=True):
+        assert other.phone.heard == one.phone.heard
+        assert other.state() == one.state()
+        assert [said(message) for message in other.connection.sent] == [said(m) for m in one.connection.sent]
 
 
 def test_who_speaks_regularly_costs_one_read_a_tick_and_no_way_through_its_stream(

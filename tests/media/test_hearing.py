@@ -30,13 +30,13 @@ class Nobody:
 
 
 NAMES = ("ann", "ben", "cat", "app")
-KINDS = ("leg", "stream", "prompt for all", "prompt for ben", "ear")
+KINDS = ("leg", "stream", "prompt for all", "prompt for legs", "prompt for ben", "ear")
 
 
 def row(call: str, name: str, kind: str) -> Row:
     prompt = None
     if kind.startswith("prompt"):
-        prompt = Prompt(name, frozenset({"ben"} if kind.endswith("ben") else ()))
+        prompt = Prompt(name, frozenset({"ben"} if kind.endswith("ben") else ()), streams=not kind.endswith("legs"))
     ear_for = name if kind == "ear" else None
     return Row(call, name, 16_000, Nobody(), Nobody(), stream=kind == "stream", prompt=prompt, ear_for=ear_for)
 

@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, get_args
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offhook.media import keeping, link
+from offhook.media import keeping, link, socket_link
 from offhook.media.keeping import Keeping
-from offhook.media.link import CloseStream, Commit, DigitsPressed, Kept, KeptAll, LegJoined, StreamOddity, Welcome
+from offhook.media.link import (
+    CloseStream,
+    Commit,
+    DigitsPressed,
+    Kept,
+    KeptAll,
+    LegJoined,
+    SpeechEnded,
+    StreamOddity,
+    Welcome,
+)
 
 WELCOME = Welcome(1, 2)
 
@@ -121,6 +132,23 @@ def test_a_control_that_hangs_costs_what_matters_least(monkeypatch: pytest.Monke
     control.order(Commit(seen=3))
     control.lose()
     assert connected(worker).got[2:] == [LegJoined("4")]
+
+
+def test_speech_waits_within_a_limit_that_the_link_holds() -> None:
+    worker, _ = keeping_worker()
+    longest = bytes(960_000)
+    fit = keeping.SPEECH_LIMIT // len(longest)
+    for number in range(fit + 1):
+        worker.send(SpeechEnded(str(number), longest, "Tuesday"))
+    worker.send(SpeechEnded("short", b"12", ""))
+    control = connected(worker)
+    told = [tiding for tiding in control.got if isinstance(tiding, SpeechEnded)]
+    assert [len(tiding.pcm) for tiding in told] == [960_000] * fit + [0, 2]
+    assert told[fit] == SpeechEnded(str(fit), b"", "Tuesday")
+    assert sum(len(msgspec.msgpack.encode(tiding)) for tiding in control.got) < socket_link.BUFFER_LIMIT
+    control.order(Commit(seen=len(told)))
+    worker.send(SpeechEnded("later", longest, ""))
+    assert control.got[-1] == SpeechEnded("later", longest, ""), "what was handled does not count"
 
 
 @given(st.lists(st.sampled_from(["tell", "handle", "step", "die"]), max_size=60))

@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offhook.audio import pcm
-from offhook.call import messages as m
 from offhook.call.model import (
     Addition,
     Asker,
@@ -25,15 +24,29 @@ from offhook.call.model import (
     Connection,
     Invitation,
     Leg,
+    LegState,
     MediaStream,
     Shown,
     StreamOptions,
+    StreamState,
     Transfer,
 )
-from offhook.call.operations import OperationState
+from offhook.call.operations import Failure, Operation, OperationKind, OperationState, Problem
+from offhook.call.people_messages import MoveHere
+from offhook.call.prompts import Source
 from offhook.legs.simulated import PATH
 from offhook.media.keeping import Keeping
-from offhook.media.link import ExpectLeg, LegAttached, LinkEnd, MoveLeg, Welcome, memory_pair
+from offhook.media.link import (
+    BorrowLeg,
+    ExpectLeg,
+    LegAttached,
+    LegJoined,
+    LendLeg,
+    LinkEnd,
+    MoveLeg,
+    Welcome,
+    memory_pair,
+)
 from offhook.server import adoption
 from offhook.server.adoption import AnswerCopy, CallCopy, EventCopy, PhoneCopy, Ring, Step
 from offhook.server.control import Control
@@ -438,7 +451,7 @@ class Place:
 class Mute:
     """A `Notifier` with which every incoming call is offered and nobody is told."""
 
-    def notice(self, call: CallData, connection: Connection, event: m.Event, callback: str | None) -> None:
+    def notice(self, *_: object) -> None:
         """Nobody is told."""
 
     def offer(self, call: CallData, to: str, shown: Shown, context: str, token: str, seconds: float) -> Parcel:
@@ -497,6 +510,48 @@ def test_a_phone_that_was_about_to_move_is_in_one_place(told: int) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("told", [0, 1, 2], ids=["nobody", "the new worker", "both"])
+def test_a_leg_that_was_about_to_move_is_in_one_call(told: int) -> None:
+    """Somebody moves to a call at another worker, and control dies when it has `told` so many of the two."""
+
+    async def main() -> None:
+        new, old = Place(0), Place(1)
+        control, ends = control_of(new, old)
+        await asyncio.sleep(0.01)
+        legs, connections = [], []
+        for place, worker in zip((new, old), control.workers, strict=True):
+            ticket = control.place_call("4:+15550100", "4:+15550199", RATE)
+            place.keeping.send(LegAttached(ticket.leg))
+            await asyncio.sleep(0.01)
+            stream = MediaStream(worker.ids.guid(), None, StreamState.DISABLED)
+            connection = Connection(worker.ids.guid(), "8:app", "https://app.example", "2026-03-12", stream)
+            control.answer(list(control.registry.offers)[-1], connection)
+            await asyncio.sleep(0.01)
+            place.keeping.send(LegJoined(ticket.leg))
+            await asyncio.sleep(0.01)
+            legs.append(ticket.leg)
+            connections.append(connection.id)
+        there, _ = control.connection(connections[1])
+        for end in ends[told:]:
+            end.close()
+        control.command(connections[0], MoveHere(Asker(connections[0]), ("4:+15550100",), connections[1], there.id))
+        for end in ends[:told]:
+            end.close()
+        await asyncio.sleep(0.01)
+
+        control, _ = control_of(new, old)
+        await asyncio.sleep(0.01)
+        borrowed = [order for order in new.orders if isinstance(order, BorrowLeg)]
+        lent = [order for order in old.orders if isinstance(order, LendLeg)]
+        assert len(borrowed) == len(lent) == min(told, 1)
+        having = [record for record in control.registry.calls.values() if legs[1] in record.data.legs]
+        alive = [record for record in having if record.data.legs[legs[1]].state is LegState.CONNECTED]
+        assert alive == [control.registry.by_leg[legs[1]]]
+        assert [record.worker.number for record in alive] == [0 if told else 1]
+
+    run(main())
+
+
 # ------------------------------------------------------------------------------------------------ copies
 
 TEXT = st.text(max_size=10)
@@ -524,7 +579,6 @@ CALL = st.builds(
     CallCopy,
     data=DATA,
     began=SECONDS,
-    original=st.none() | TEXT,
     rings=st.dictionaries(TEXT, st.builds(Ring, SECONDS, TEXT), max_size=3),
     streams=st.lists(st.tuples(TEXT, NUMBER), max_size=3),
     stats=st.dictionaries(TEXT, st.dictionaries(TEXT, NUMBER), max_size=3),
@@ -550,13 +604,27 @@ def test_a_copy_that_is_too_large_goes_without_what_matters_least() -> None:
     large = {"voipHeaders": {"a": "x" * (1 << 18)}}
     invitation = Invitation("i", PHONE, shown=Shown("4:+1", "Support", large))
     data = CallData("id", "server", "correlation", "4:+1", custom_context=large, invitations={"i": invitation})
-    copy = CallCopy(data, 0.0, None, {}, [], {}, [{"what": "something"}])
+    copy = CallCopy(data, 0.0, {}, [], {}, [{"what": "something"}])
     kept = adoption.encode(copy)
     assert len(kept) < 1000
     smaller = replace(invitation, shown=Shown("4:+1", "Support"))
     without = replace(data, custom_context=None, invitations={"i": smaller})
-    assert adoption.decode(kept) == CallCopy(without, 0.0, None, {}, [], {}, [])
+    assert adoption.decode(kept) == CallCopy(without, 0.0, {}, [], {}, [])
     assert data.custom_context is not None, "the call itself keeps it"
+
+
+def test_a_copy_that_is_still_too_large_goes_without_the_prompts_that_are_not_made() -> None:
+    long = Operation("long", OperationKind.PLAY, "connection", sources=(Source("ssml", ssml="x" * (1 << 18)),))
+    plays = Operation("plays", OperationKind.PLAY, "connection", state=OperationState.PLAYING)
+    data = CallData("id", "server", "correlation", "4:+1", operations={"plays": plays, "long": long})
+    kept = adoption.encode(CallCopy(data, 0.0, {}, [], {}, []))
+    assert len(kept) < 1000
+    adopted = adoption.decode(kept)
+    assert isinstance(adopted, CallCopy)
+    assert adopted.data.operations["plays"] == plays
+    failure = Failure(Problem.SPEECH_SERVICE, adoption.INTERRUPTED, 0)
+    assert adopted.data.operations["long"] == replace(long, sources=(), failure=failure)
+    assert long.sources, "the call itself keeps it"
 
 
 class Sent:

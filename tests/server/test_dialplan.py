@@ -27,7 +27,9 @@ def test_numbers_are_written_in_e164(text: str, region: str, number: str) -> Non
     assert e164(text, region) == number
 
 
-@pytest.mark.parametrize(("text", "region"), [("anna", "US"), ("", ""), ("030 1234567", ""), ("+999 12", "")])
+@pytest.mark.parametrize(
+    ("text", "region"), [("anna", "US"), ("", ""), ("030 1234567", ""), ("+999 12", ""), ("100", "US"), ("110", "DE")]
+)
 def test_what_is_no_number_is_said(text: str, region: str) -> None:
     with pytest.raises(ValueError, match="no telephone number"):
         e164(text, region)

@@ -19,7 +19,8 @@ from offhook.media.vitals import VitalSigns
 from offhook.server.config import Settings
 from offhook.server.delivery import Deliverer, Reply
 from offhook.server.eventgrid import Endpoints
-from offhook.server.metrics import PATH, Durations, Metrics
+from offhook.server.histogram import Histogram
+from offhook.server.metrics import PATH, Metrics
 from offhook.server.placement import Busy, Worker, place
 from offhook.testing.clock import run
 from offhook.wire.ids import IdMint
@@ -191,11 +192,11 @@ def test_events_are_timed_and_counted_by_what_became_of_them() -> None:
 
 
 def test_a_duration_falls_into_the_bucket_that_it_does_not_exceed() -> None:
-    durations = Durations((0.1, 1.0))
+    durations = Histogram((0.1, 1.0))
     for seconds in (0.0, 0.1, 0.11, 1.0, 60.0):
         durations.add(seconds)
     assert durations.counts == [2, 2, 1]
-    assert durations.total_s == pytest.approx(61.21)
+    assert durations.total == pytest.approx(61.21)
 
 
 # ------------------------------------------------------------------------------------------------ who may read it

@@ -98,6 +98,23 @@ def silent(party: Party, last: float) -> bool:
 # ------------------------------------------------------------------------------------------------ play
 
 
+@pytest.mark.parametrize(
+    ("options", "times"), [(None, 0), ({}, 0), ({"cognitiveServicesEndpoint": "https://speech.example"}, 2)]
+)
+def test_an_app_that_names_a_speech_service_finds_one_that_is_ready(
+    in_memory: InMemory, options: Any, times: int
+) -> None:
+    async def scenario(server: MemoryServer) -> None:
+        more = {} if options is None else {"callIntelligenceOptions": options}
+        await server.call()
+        await server.answer(**more)
+        await server.phone("+15550177")
+        await server.create("4:+15550177", **more)
+        assert server.studio.warmed == times
+
+    in_memory(scenario)
+
+
 def test_a_prompt_is_heard_and_told(in_memory: InMemory) -> None:
     async def scenario(server: MemoryServer) -> None:
         app = await answered(server)

@@ -18,7 +18,8 @@ from offhook.call.model import CallData, Connection, MediaStream, StreamState
 from offhook.call.operations import Choice, Failure, Outcome, Problem, RecognizeOptions
 from offhook.call.prompts import Source
 from offhook.media import link
-from offhook.server.operations import INTERRUPTED, Operations
+from offhook.server.adoption import INTERRUPTED
+from offhook.server.operations import Operations
 from offhook.server.records import CallRecord
 from offhook.server.studio import StudioError
 from offhook.speech.values import Recognition
@@ -34,6 +35,9 @@ class Studio:
     kept: list[Path] = field(default_factory=list)
     asked: list[Any] = field(default_factory=list)
     hears: str = "hello"
+
+    def warm_up(self) -> None:
+        """It is always ready."""
 
     async def clip(self, source: Source) -> Path:
         await asyncio.sleep(1)
@@ -398,3 +402,36 @@ def test_speech_that_was_being_recognised_is_given_up() -> None:
 
     failed = o.RecognizeFailed(Failure(Problem.SPEECH_SERVICE, INTERRUPTED), None)
     assert killed_at(0.5, first, lambda stage: None).happened == [failed]
+
+
+def test_speech_that_came_without_its_audio_is_not_recognised() -> None:
+    async def main() -> None:
+        stage = Stage()
+        stage.tell(o.Recognize("a", "r", CALLER, CHOICES))
+        stage.hear(link.SpeechBegan("r"))
+        stage.hear(link.SpeechEnded("r", b""))
+        await asyncio.sleep(2)
+        (event,) = stage.happened
+        assert isinstance(event, o.RecognizeFailed)
+        assert event.failure.problem is Problem.SPEECH_SERVICE
+        await stage.operations.close()
+
+    run(main())
+
+
+def test_a_prompt_that_was_too_long_to_be_kept_fails_when_it_is_its_turn() -> None:
+    async def main() -> None:
+        lost = Failure(Problem.SPEECH_SERVICE, INTERRUPTED, 0)
+        stage = Stage()
+        stage.tell(o.Play("a", "p", (text("one"),)))
+        stage.tell(o.Play("a", "q", (text("two"),)))
+        data = stage.record.data
+        await stage.operations.close()
+        for operation in data.operations.values():
+            operation.sources, operation.failure = (), lost
+        after = Stage(data)
+        after.operations.adopt(after.record)
+        await asyncio.sleep(0.01)
+        assert after.happened == [o.PlayFailed(lost, None), o.PlayFailed(lost, None)]
+
+    run(main())

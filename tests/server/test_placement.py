@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from offhook.call import messages as m
+from offhook.call import operation_messages as o
 from offhook.call import people_messages as p
 from offhook.call.call import Refused
 from offhook.call.model import Asker, CallData, Connection, EndCause, MediaStream, Shown, StreamOptions, StreamState
 from offhook.legs.simulated import PATH
 from offhook.media.link import KeptAll, LinkEnd, Order, Quit, Welcome, memory_pair
+from offhook.media.tie import Ties
 from offhook.server.control import Control
 from offhook.server.delivery import Parcel, Settled
 from offhook.server.placement import Busy, Worker, place
@@ -42,10 +46,13 @@ class Exchange:
             wall=asyncio.get_running_loop().time,
             studio=ToneStudio(),
         )
+        self._directory = tempfile.TemporaryDirectory()
+        directory = Path(self._directory.name)
+        self.ties = [Ties(media.worker, number, directory) for number, media in enumerate(self.media)]
         for worker, media in zip(self.workers, self.media, strict=True):
             self.control.connect(worker, media.control)
 
-    def notice(self, call: CallData, connection: Connection, event: m.Event, callback: str | None) -> Parcel | None:
+    def notice(self, call: CallData, connection: Connection, event: m.Event, *_: object) -> Parcel | None:
         self.events.append((connection.id, event))
         return None
 
@@ -78,6 +85,23 @@ class Exchange:
         await settle()
         return connection.id
 
+    async def move(self, party: str, there: str, here: str) -> None:
+        """The app of connection `here` moves somebody out of the call of connection `there`."""
+        call, _ = self.control.connection(there)
+        self.control.command(here, p.MoveHere(Asker(here), (party,), there, call.id))
+        await settle()
+
+    def nothing_is_lent(self) -> list[bool]:
+        """Whether each worker has no leg of another worker's call, and no other's leg."""
+        return [not ties._ties and not media.worker.lent for ties, media in zip(self.ties, self.media, strict=True)]
+
+    async def close(self) -> None:
+        for media, ties in zip(self.media, self.ties, strict=True):
+            await media.legs.close()
+            await media.worker.close()
+            ties.close()
+        self._directory.cleanup()
+
     def lose(self, number: int) -> None:
         """The worker's process dies: control finds the link closed."""
         link = self.workers[number].link
@@ -104,9 +128,7 @@ def hold(scenario: Callable[[Exchange], Awaitable[None]], workers: int = 2) -> N
         await scenario(exchange)
         await exchange.control.close()
         await settle()
-        for media in exchange.media:
-            await media.legs.close()
-            await media.worker.close()
+        await exchange.close()
 
     run(main())
 
@@ -286,19 +308,136 @@ def test_somebody_is_transferred_to_a_phone_at_another_worker() -> None:
     hold(scenario)
 
 
-def test_nobody_is_moved_between_workers() -> None:
+# ------------------------------------------------------------------------------------------------ legs that move
+
+
+async def moved(exchange: Exchange) -> tuple[MemoryParty, MemoryParty, str]:
+    """An app talks to ONE in a call at worker 0 and has moved OTHER there, who talked to it in a call at worker 1."""
+    one, other, connection = await talking(exchange)
+    there = await exchange.create(OTHER)
+    other.tell("answer")
+    await settle()
+    await exchange.move(OTHER, there, connection)
+    return one, other, connection
+
+
+async def hear(exchange: Exchange, speaker: MemoryParty, number: int, *hearers: MemoryParty) -> list[bool]:
+    """Whether each of them, and last the app, hears the speaker."""
+    frame = bytes([number, 1]) * 320
+    for media in exchange.media:
+        media.apps[AUDIO].messages.clear()
+    speaker.say(frame)
+    await asyncio.sleep(0.2)
+    return [frame in hearer.heard for hearer in hearers] + [any(frame in m.apps[AUDIO].heard() for m in exchange.media)]
+
+
+def test_somebody_is_moved_to_a_call_of_another_worker() -> None:
     async def scenario(exchange: Exchange) -> None:
-        _, other, connection = await talking(exchange)
-        there = await exchange.create(OTHER)
-        other.tell("answer")
+        one, other, connection = await moved(exchange)
+        event = next(event for of, event in exchange.events if isinstance(event, p.MoveSucceeded))
+        assert event.party == OTHER
+        assert [each.party for each in exchange.control.participants(connection)] == [ONE, OTHER, "8:app"]
+        assert [len(worker.calls) for worker in exchange.workers] == [1, 0], "the other call is over"
+        assert await hear(exchange, other, 1, one) == [True, True]
+        assert await hear(exchange, one, 2, other) == [True, True]
+
+        asker = Asker(connection)
+        exchange.control.command(connection, o.Mute(connection, (OTHER,)))
+        assert await hear(exchange, other, 3, one) == [False, False]
+        exchange.control.command(connection, o.WatchTones(connection, "watch", OTHER))
+        other.tell("dtmf", tones="6")
         await settle()
-        call, _ = exchange.control.connection(there)
-        move = p.MoveHere(Asker(connection), (OTHER,), there, call.id)
-        exchange.control.command(connection, move)
+        assert [event.tone for _, event in exchange.events if isinstance(event, o.ToneReceived)] == ["6"]
+        exchange.control.command(connection, o.SendTones(connection, "send", OTHER, "1"))
+        await asyncio.sleep(1)
+        assert (other.told[-1].kind, other.told[-1].tones) == ("dtmf", "1")
+        assert exchange.kinds(connection)[-1] == "SendTonesCompleted"
+
+        exchange.control.command(connection, p.RemoveParticipant(asker, OTHER))
         await settle()
-        problem = p.MoveProblem.OTHER_WORKER
-        assert exchange.events[-1] == (connection, p.MoveFailed(OTHER, there, problem, None))
-        assert [each.party for each in exchange.control.participants(there)] == [OTHER, "8:app"]
+        assert states(other)[-2:] == ["ended", "waiting"]
+        assert all(exchange.nothing_is_lent())
+
+    hold(scenario)
+
+
+def test_somebody_who_was_moved_hangs_up() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        _, other, connection = await moved(exchange)
+        other.tell("hangUp")
+        await settle()
+        assert [each.party for each in exchange.control.participants(connection)] == [ONE, "8:app"]
+        assert all(exchange.nothing_is_lent())
+        await exchange.create(OTHER)
+        assert states(other)[-1] == "ringing", "at its own worker"
+
+    hold(scenario)
+
+
+def test_somebody_is_moved_on_and_back() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        one, other, first = await moved(exchange)
+        third = await exchange.phone(THIRD)  # at worker 2
+        second = await exchange.create(THIRD)
+        third.tell("answer")
+        await settle()
+        await exchange.move(OTHER, first, second)
+        assert await hear(exchange, other, 1, one, third) == [False, True, True]
+        assert await hear(exchange, third, 2, one, other) == [False, True, True]
+
+        await exchange.phone("4:+15550105")  # at worker 0
+        fourth = await exchange.phone("4:+15550104")  # at worker 1, as OTHER is
+        last = await exchange.create("4:+15550104")
+        assert {record.worker.number for record in exchange.control.registry.calls.values()} == {0, 1, 2}
+        fourth.tell("answer")
+        await settle()
+        await exchange.move(OTHER, second, last)
+        assert await hear(exchange, other, 3, one, third, fourth) == [False, False, True, True]
+        assert await hear(exchange, fourth, 4, one, third, other) == [False, False, True, True]
+        assert all(exchange.nothing_is_lent())
+
+    hold(scenario, workers=3)
+
+
+def test_somebody_who_was_moved_is_transferred() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        one, other, connection = await moved(exchange)
+        third = await exchange.phone(THIRD)
+        exchange.control.command(connection, p.TransferParticipant(Asker(connection), "call", "id", THIRD, OTHER))
+        await settle()
+        if states(third)[-1] == "moved":
+            await exchange.open(third, third.told[-1].url)
+        third.tell("answer")
+        await settle()
+        assert await hear(exchange, other, 1, one, third) == [False, True, False]
+        assert await hear(exchange, third, 2, one, other) == [False, True, False]
+        third.tell("hangUp")
+        await settle()
+        assert states(other)[-2:] == ["ended", "waiting"]
+        assert all(exchange.nothing_is_lent())
+
+    hold(scenario)
+
+
+def test_the_worker_that_lends_is_lost() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        *_, connection = await moved(exchange)
+        exchange.lose(1)
+        await settle()
+        assert [each.party for each in exchange.control.participants(connection)] == [ONE, "8:app"]
+        assert exchange.nothing_is_lent()[0]
+
+    hold(scenario)
+
+
+def test_the_worker_that_borrows_is_lost() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        _, other, connection = await moved(exchange)
+        exchange.lose(0)
+        await settle()
+        assert exchange.kinds(connection)[-1] == "CallDisconnected"
+        assert states(other)[-2:] == ["ended", "waiting"]
+        assert exchange.nothing_is_lent()[1]
 
     hold(scenario)
 

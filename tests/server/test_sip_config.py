@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.audio.libopus import needs_opus
 
+from offhook.audio import g722, opus
 from offhook.server.config import ConfigError, Settings
 from offhook.server.dialplan import Route
 
@@ -104,3 +106,19 @@ def test_what_contradicts_itself_keeps_the_server_from_starting(tmp_path: Path, 
     settings = load(tmp_path, toml)
     with pytest.raises(ConfigError, match=re.escape(problem)):
         settings.check()
+
+
+@needs_opus
+def test_a_codec_that_cannot_be_spoken_here_is_told_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = WHOLE.replace('["PCMA", "PCMU"]', '["opus", "G722", "PCMU", "PCMA"]')
+    load(tmp_path, every).check()
+    monkeypatch.setattr(opus, "_LIBRARY", "libnone.so.0")
+    monkeypatch.setattr(g722, "find_spec", lambda name: None)
+    opus._libopus.cache_clear()
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path, every).check()
+    assert "sip.codecs: codec opus: libnone.so.0 is not installed: the package is libopus0" in str(raised.value)
+    assert "sip.codecs: codec G722: the package G722 is not installed" in str(raised.value)
+    load(tmp_path, WHOLE).check()  # which needs neither

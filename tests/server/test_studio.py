@@ -409,6 +409,34 @@ def test_work_is_done_elsewhere_and_behind_what_calls_need(tmp_path: Path) -> No
     asyncio.run(elsewhere(tmp_path, use))
 
 
+def test_a_process_that_is_made_ready_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sounds, "warm_up", _takes_half_a_second)
+
+    async def use(maker: Studio) -> None:
+        maker.warm_up()
+        maker.warm_up()
+        ready, one = await asyncio.gather(next(iter(maker._work)), maker._do(os.getpid))
+        assert ready == one, "and no second process was started"
+        maker.warm_up()
+        assert (len(maker._pools), len(maker._work)) == (1, 0), "there is one already"
+
+    asyncio.run(elsewhere(tmp_path, use))
+
+
+def _takes_half_a_second(engine: str, options: dict[str, str]) -> int:
+    time.sleep(0.5)
+    return os.getpid()
+
+
+def test_an_engine_that_cannot_be_made_ready_is_told_of_by_who_needs_it(tmp_path: Path) -> None:
+    async def use(maker: Studio) -> None:
+        maker._engines = Engines("nobody")
+        maker.warm_up()
+        assert await maker._do(os.getppid) == os.getpid()
+
+    asyncio.run(elsewhere(tmp_path, use))
+
+
 def test_what_waits_and_what_is_being_done_ends_with_the_studio(tmp_path: Path) -> None:
     async def use(maker: Studio) -> None:
         await maker._do(os.getpid)

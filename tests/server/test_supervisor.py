@@ -46,7 +46,7 @@ def test_never_more_than_three_starts_in_ten_seconds(gaps: list[float]) -> None:
     "told",
     [
         processes.ControlStart({"host": "::1"}, 3, None, [RemoteWorker("/tmp/link", "ws://[::1]:1")]),
-        processes.WorkerStart({}, 1, 4, None),
+        processes.WorkerStart({}, 1, 4, None, "/tmp/ties"),
         processes.Workers([Slot(), Slot(12, 3, True)]),
         processes.Drain(),
     ],
@@ -71,7 +71,7 @@ def test_settings_arrive_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyP
         max_calls=7,
     )
     monkeypatch.setenv("OFFHOOK_MAX_CALLS", "9")  # in its environment, too
-    line = processes.encode(processes.WorkerStart(settings.model_dump(mode="json"), 0, 0, None))
+    line = processes.encode(processes.WorkerStart(settings.model_dump(mode="json"), 0, 0, None, ""))
     start = msgspec.json.decode(line, type=processes.Told)
     assert isinstance(start, processes.WorkerStart)
     assert Settings(**start.settings) == settings

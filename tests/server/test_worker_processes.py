@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from aiohttp import web
 
+from offhook.audio import pcm
 from offhook.server import supervisor
 from offhook.server.config import DEVELOPMENT_KEY, Settings
 from offhook.server.supervisor import RESTARTS, Supervisor
@@ -222,6 +223,43 @@ def test_a_phone_comes_to_the_worker_that_has_the_call(data_dir: Path) -> None:
         assert any(b"\xe8\x03" in frame for frame in phones[0].frames), "they hear each other"
         await phones[1].hang_up()
         await phones[1].wait_for("waiting", timeout=20)
+
+    hold(data_dir, scenario)
+
+
+def test_a_phone_is_moved_to_a_call_of_the_other_worker(data_dir: Path) -> None:
+    async def scenario(server: Supervisor, app: App, caller: Caller) -> None:
+        numbers = ("+15550177", "+15550188", "+15550166")
+        phones = [await caller.phone(number, rate=RATE) for number in numbers]  # at workers 0, 1, 0
+        connections = []
+        for called in (phones[:1], phones[1:2]):
+            targets = [{"rawId": phone.raw_id} for phone in called]
+            body = {"targets": targets, "callbackUri": f"{app.url}/callback"}
+            _, created = await app.rest("POST", "/calling/callConnections?api-version=2026-03-12", body)
+            connections.append(created["callConnectionId"])
+            for phone in called:
+                await phone.wait_for("ringing", timeout=20)
+                await phone.answer()
+                await phone.wait_for("connected", timeout=20)
+        assert [worker["calls"] for worker in (await health(app))["workers"]] == [1, 1]
+        body = {"targetParticipants": [{"rawId": phones[1].raw_id}], "fromCall": connections[1]}
+        path = f"/calling/callConnections/{connections[0]}/participants:moveHere?api-version=2026-03-12"
+        assert (await app.rest("POST", path, body))[0] == 202
+        await app.until(lambda: "MoveParticipantSucceeded" in app.events[connections[0]])
+        before = [phone.frames_heard for phone in phones]
+        tones = (440.0, 560.0)
+        for phone, hz in zip(phones, tones, strict=False):
+            await phone.say(pcm.tone(hz, RATE, 2))
+        for phone, count in zip(phones[:2], before, strict=False):
+            await phone.wait_for_frames(count + 75, timeout=20)
+            heard = pcm.as_samples(phone.heard[-25 * 2 * FRAME :])
+            own, other = tones if phone is phones[0] else tones[::-1]
+            assert abs(pcm.tone_level(heard, other, RATE) + 12) < 1
+            assert pcm.tone_level(heard, own, RATE) < -60
+        await phones[0].hang_up()
+        await app.rest("DELETE", f"/calling/callConnections/{connections[0]}?api-version=2026-03-12")
+        await phones[1].wait_for("waiting", timeout=20)
+        await app.until(lambda: "CallDisconnected" in app.events[connections[0]])
 
     hold(data_dir, scenario)
 

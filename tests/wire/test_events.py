@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from offhook.wire import events
@@ -134,7 +135,8 @@ def test_every_recorded_event_would_have_been_sent() -> None:
         ("MediaStreamingStarted", "2023-10-03-preview", False),
         ("MediaStreamingFailed", "2025-05-15", True),
         ("StartRecordingFailed", "2025-05-15", False),
-        ("MoveParticipantFailed", "2025-08-15-preview", False),
+        ("MoveParticipantFailed", "2025-08-15-preview", True),
+        ("MoveParticipantFailed", "2024-11-15-preview", False),
         ("MoveParticipantFailed", "2027-01-01", True),
     ],
 )
@@ -223,3 +225,27 @@ def test_a_subscription_validation() -> None:
 )
 def test_an_answer_to_a_validation(body: bytes, code: str | None) -> None:
     assert events.validation_response(body) == code
+
+
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [
+        ("2023-03-06", False),
+        ("2025-06-15", False),
+        ("2024-11-15-preview", False),
+        ("2025-08-15-preview", True),
+        ("2026-03-12", True),
+        ("2027-01-01-preview", True),
+    ],
+)
+def test_details_of_sip_are_for_versions_whose_models_have_them(version: str, known: bool) -> None:
+    assert events.has_sip_details(version) is known
+
+
+def test_details_of_sip_are_left_out_or_whole() -> None:
+    plain = events.ResultInformation(486, 8539, "busy")
+    assert msgspec.to_builtins(plain).keys() == {"code", "subCode", "message"}
+    details = events.SipDiagnosticInfo(486, "Busy Here"), events.SipDiagnosticInfo(17, "User busy")
+    full = events.ResultInformation(486, 8539, "busy", *details)
+    assert msgspec.to_builtins(full)["sipDetails"] == {"code": 486, "message": "Busy Here"}
+    assert msgspec.to_builtins(full)["q850Details"] == {"code": 17, "message": "User busy"}

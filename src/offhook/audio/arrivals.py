@@ -21,6 +21,8 @@ class Counts:
     duplicates: int = 0
     discarded: int = 0  # too large, or with a sequence number or time stamp that fits nothing
     concealed_ms: float = 0.0  # made up, because nothing was there
+    recovered_ms: float = 0.0  # lost, but said again in the packet after it
+    noise_ms: float = 0.0  # comfort noise: the sender had said that it falls silent
     silent_ms: float = 0.0  # not even that: nothing had been there for too long
     shortened_ms: float = 0.0  # left out to reduce the delay
     lengthened_ms: float = 0.0  # said twice to increase it
@@ -65,6 +67,14 @@ class SequenceNumbers:
         self._came |= 1 << behind
         self._counts.reordered += 1
         return True
+
+    def advance(self, count: int) -> None:
+        """Note the `count` numbers after the highest one."""
+        assert self.highest is not None
+        self.highest = self.highest + count & 0xFFFF
+        came = (self._came << count) | (1 << count) - 1
+        self._came = came & _ALL
+        self._counts.lost += count - (came >> WINDOW).bit_count()
 
     def _confirmed(self, number: int) -> bool:
         """Of a number that fits nothing: another beginning if it follows another such one, else a stray."""

@@ -1,8 +1,8 @@
 """DTMF digits as telephone events (RFC 4733): the key that is pressed is named in RTP packets, not heard as a tone.
 
-Times are RTP timestamps of an 8 kHz clock: 160 a tick of 20 ms. An event keeps the timestamp of its beginning and grows
-in duration from packet to packet, so the timestamp says which press a packet belongs to; the marker bit, which some
-senders forget, does not.
+Times are RTP timestamps: 160 a tick of 20 ms where the clock has 8 kHz, as nearly all have. An event keeps the
+timestamp of its beginning and grows in duration from packet to packet, so the timestamp says which press a packet
+belongs to; the marker bit, which some senders forget, does not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import deque
 from typing import NamedTuple
 
 TONES = "0123456789*#ABCD"  # by event code (RFC 4733 section 3.2)
-TICK = 160  # of the clock
+TICK = 160  # of an 8 kHz clock
 TONE_TICKS = 5  # 100 ms, above the 40 ms that receivers ask for
 END_PACKETS = 3  # the last packet of an event is sent this often (RFC 4733 section 2.5.1.4)
 PAUSE_TICKS = 3  # after these; with the end's repeats 100 ms between two tones
@@ -28,7 +28,7 @@ _DIGIT_TICKS = _SEND_TICKS + PAUSE_TICKS
 
 
 class Event(NamedTuple):
-    """One telephone event as one packet tells it. `volume` in -dBm0, `duration` so far in 1/8000 s."""
+    """One telephone event as one packet tells it. `volume` in -dBm0, `duration` so far, in units of the clock."""
 
     code: int
     end: bool
@@ -82,9 +82,13 @@ class Packet(NamedTuple):
 
 
 class DigitSender:
-    """Sends digits one after the other, a packet a tick in place of the audio, its end three times, then a pause."""
+    """Sends digits one after the other, a packet a tick in place of the audio, its end three times, then a pause.
+
+    `tick`: units of the events' clock in 20 ms.
+    """
 
     def __init__(self) -> None:
+        self.tick = TICK
         self._waiting: deque[int] = deque()  # codes; the first one is being sent
         self._tick = 0  # of the first one
         self._began = 0
@@ -117,7 +121,7 @@ class DigitSender:
             self._began = timestamp
         if self._tick <= _SEND_TICKS:
             end = _END if self._tick >= TONE_TICKS else 0
-            duration = TICK * min(self._tick, TONE_TICKS)
+            duration = self.tick * min(self._tick, TONE_TICKS)
             return Packet(self._began, self._tick == 1, _EVENT.pack(self._waiting[0], end | _LOUDNESS, duration))
         if self._tick == _DIGIT_TICKS:
             self._waiting.popleft()

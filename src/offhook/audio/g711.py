@@ -11,10 +11,13 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from offhook.audio.comfort_noise import ComfortNoise
+from offhook.audio.conceal import Continuation
+from offhook.audio.decoding import FRAME, Filling
 from offhook.audio.pcm import Samples
 
 RATE = 8000
-OCTETS_PER_FRAME = 160  # 20 ms
+OCTETS_PER_FRAME = FRAME  # 20 ms
 
 Octets = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
@@ -22,7 +25,12 @@ Ints = npt.NDArray[np.int64]
 
 class Codec:
     """One of the two laws; share `PCMU` and `PCMA`. `payload_type` is RTP's static one (RFC 3551), `silence` the octet
-    that is sent for a sample of 0."""
+    that is sent for a sample of 0. As a `decoding.Decoder` it remembers nothing: a payload is played as it is."""
+
+    clock = RATE
+    wide = 1
+    unit_bytes = 1
+    stateful = False
 
     def __init__(self, name: str, payload_type: int, decode: Callable[[Ints], Ints], encode: Callable[[Ints], Ints]):
         self.name = name
@@ -43,6 +51,26 @@ class Codec:
     def audible(self, samples: Samples) -> npt.NDArray[np.bool_]:
         """Return for each row (last axis) of decoded samples whether it is more than the law's idle pattern."""
         return np.asarray((np.abs(samples) > self._quietest).any(axis=-1))
+
+    # ------------------------------------------------------------------------------------------ as a `Decoder`
+
+    def duration(self, payload: bytes) -> int:
+        return len(payload)
+
+    def open(self, payload: bytes) -> bytes:
+        return payload
+
+    def recover(self, payload: bytes, units: int) -> None:
+        return None
+
+    def samples(self, line: bytes) -> Samples:
+        return self.decode(np.frombuffer(line, np.uint8))
+
+    def line(self, samples: Samples) -> bytes:
+        return self.encode(samples).tobytes()
+
+    def filling(self, past: Samples, noise: int | None) -> Filling:
+        return Continuation(past) if noise is None else ComfortNoise(noise, 1)
 
 
 def _segment(magnitudes: Ints) -> Ints:

@@ -1,6 +1,6 @@
-"""Packets from a network in, one frame per tick out: G.711 octets, put in order, held no longer than they must be.
+"""Packets from a network in, one frame per tick out: put in order, decoded in order, held no longer than they must be.
 
-A packet's *slack* is how long before it is needed it arrives, in samples; less than 0 is too late. The *lag* is how far
+A packet's *slack* is how long before it is needed it arrives, in units; less than 0 is too late. The *lag* is how far
 the playout stands behind the sender, counted from the first packet, and a packet's *transit* is the lag that would have
 left it no slack. So the lag that is needed, the *goal*, is the largest transit of the last seconds, a few outliers
 aside. When nothing has come the playout waits, and the lag grows; otherwise it goes to the goal by small pieces that
@@ -8,106 +8,141 @@ are left out or said twice (`offhook.audio.stretch`). A sender whose clock is fa
 special: transits move slowly, and the lag follows.
 
 Time is counted in ticks and in the sender's time stamps: that a tick of ours was late is not taken for jitter, and
-ticks that were left out count as ticks without a packet.
+ticks that were left out count as ticks without a packet. Its unit is 1/8000 s whatever the codec (`audio.decoding`).
+
+A packet is opened when it is its turn, as a codec may remember what was before: what is opened leaves the queue for the
+*line*, the sound that comes next.
 """
 
 from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-
-import numpy as np
+from typing import NamedTuple
 
 from offhook.audio.arrivals import Counts, SequenceNumbers
-from offhook.audio.conceal import HISTORY, LASTS, continuation
-from offhook.audio.g711 import OCTETS_PER_FRAME as FRAME
-from offhook.audio.g711 import RATE, Codec
-from offhook.audio.pcm import Samples
+from offhook.audio.conceal import HISTORY, LASTS
+from offhook.audio.decoding import FRAME, UNITS_PER_S, Decoder, Filling
 from offhook.audio.stretch import NEEDED, SHORTEST, crossfade, lengthen, shorten
 
-SAMPLES_PER_MS = RATE // 1000
-TICK_S = FRAME / RATE
+UNITS_PER_MS = UNITS_PER_S // 1000
+TICK_S = FRAME / UNITS_PER_S
 
-# Bounds, in samples and packets.
-CAPACITY = 400 * SAMPLES_PER_MS  # of the buffer; full: the oldest is dropped and counted
+# Bounds, in units and packets.
+CAPACITY = 400 * UNITS_PER_MS  # of the buffer; full: the oldest is dropped and counted
 PACKETS = 100  # the same, for small packets
-LARGEST = 120 * SAMPLES_PER_MS  # of one packet; a larger one is discarded and counted
-MOST_LAG = 200 * SAMPLES_PER_MS  # the goal is never further above the fastest transit
+LARGEST = 120 * UNITS_PER_MS  # of one packet; a larger one is discarded and counted
+MOST_LAG = 200 * UNITS_PER_MS  # the goal is never further above the fastest transit
 
 # Adaptation.
 ARRIVALS = 250  # ticks with packets whose transits are remembered, 5 s at one packet a tick
 OUTLIERS = 100  # one in so many is not waited for: a stall is one of them, however long it was
 REVIEW = 10  # such ticks between two looks at the goal
-TOLERANCE = 5 * SAMPLES_PER_MS  # the lag may be off the goal by less than this
+TOLERANCE = 5 * UNITS_PER_MS  # the lag may be off the goal by less than this
 ALIKE = 0.7  # least likeness of the two ends of a piece that is left out or repeated …
 PATIENCE = 25  # … until it was not found in so many ticks, 0.5 s: then the best there is
 JUMP = 3  # ticks more between two packets than there were pulls: our own clock has left some out …
 SEARCH = 25  # … and what came for them is at hand after so many at the latest, as a leg does not read all at once
 
-SEAM = 16  # samples from made-up to real sound, 2 ms
+SEAM = 16  # units from made-up to real sound, 2 ms
 
 _NOTHING = -(1 << 62)  # smaller than any transit
 
 
+class Step(NamedTuple):
+    """Where a regular stream stands: the numbers of its next packet, and the lines (20 ms each, the oldest first) that
+    were played last, two of them, and that wait, `depth` of them."""
+
+    sequence: int
+    timestamp: int
+    recent: list[bytes]
+    depth: int
+
+
 class JitterBuffer:
-    """One RTP stream of `codec` between packets of any duration up to `LARGEST` and a 20 ms tick.
+    """One RTP stream, decoded by `decoder`, between packets of any duration up to `LARGEST` and a 20 ms tick.
 
     With regular packets nothing is held back: what arrives before a tick is played in it. Everything is bounded:
     `CAPACITY`, `PACKETS`, and for the delay `MOST_LAG`. With no loss and no change of delay, a packet passes as it is.
     """
 
-    def __init__(self, codec: Codec) -> None:
-        self.codec = codec
+    def __init__(self, decoder: Decoder) -> None:
         self.counts = Counts()
-        self._jitter = 0.0  # samples
+        self._jitter = 0.0  # units
         self._sequence = SequenceNumbers(self.counts)
+        self.decode_by(decoder)
+
+    def decode_by(self, decoder: Decoder) -> None:
+        """Begin anew with another codec, or another rate."""
+        self._decoder = decoder
+        self._step = decoder.clock // UNITS_PER_S  # of time stamps, a unit
+        self._unit_bytes = decoder.unit_bytes
+        self._frame_bytes = FRAME * decoder.unit_bytes
+        self._duration = decoder.duration
+        self._stateful = decoder.stateful
         self.reset()
 
     def reset(self) -> None:
         """Begin anew with the next packet: another sender (SSRC). Counts go on."""
         self._sequence.forget()
-        self._queue: list[tuple[int, bytes]] = []  # (time stamp without wrap-around, octets), in order
+        self._queue: list[tuple[int, int, bytes]] = []  # (place, duration, payload), in units, in order
+        self._line = b""  # what has been opened, from the head on
         self._history = (b"", b"")  # the last two frames that were returned
-        self._made: Samples | None = None  # what is played in the place of real sound …
+        self._made: Filling | None = None  # what is played in the place of real sound …
         self._used = 0  # … and how much of it was
+        self._noise: int | None = None  # -dBov: the sender has said that it falls silent …
+        self._announced = False  # … and nothing has been played of it yet
+        self._noisy = False  # what is played in the place of real sound is noise
         self._slowest: int  # largest transit since the last pull
         self._on_the_way: float  # of the last packet, see `put`
         self._put_at: float  # `now` of the last packet …
         self._pulls: int  # … and pulls since then
         self._started = False
+        self._offset = 0  # of time stamps, to whole units
         self._begin(0, 0.0)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the sender has said that it falls silent, and nothing since."""
+        return self._noise is not None
 
     @property
     def delay_ms(self) -> float:
         """How long a packet waits here that arrives as fast as the fastest of the last seconds did."""
-        return (self._lag - self._held - self._fastest) / SAMPLES_PER_MS
+        return (self._lag - self._held - self._fastest) / UNITS_PER_MS
 
     @property
     def jitter_ms(self) -> float:
         """The interarrival jitter of RFC 3550, 6.4.1."""
-        return self._jitter / SAMPLES_PER_MS
+        return self._jitter / UNITS_PER_MS
 
-    def put(self, sequence: int, timestamp: int, payload: bytes | memoryview, now: float) -> None:
+    def put(self, sequence: int, timestamp: int, payload: bytes, now: float, noise: int | None = None) -> None:
         """Take a packet that the tick of `now` (seconds) found: RTP's sequence number, time stamp and payload.
 
         An empty payload says that this number was not audio (RFC 4733 events, RFC 3389 comfort noise), so not lost.
+        `noise` (-dBov): with this packet the sender falls silent, and what is missing after it is not lost either.
         Does not raise: what makes no sense is counted.
         """
         if not self._sequence.accept(sequence):
             return
         self.counts.received += 1
-        size = len(payload)
+        if noise != self._noise and (payload or noise is not None) and sequence == self._sequence.highest:
+            self._noise = noise
+            self._announced = noise is not None
+        size = self._duration(payload)
         if not 0 < size <= LARGEST:
-            self.counts.discarded += size > 0
+            self.counts.discarded += len(payload) > 0
             return
         if not self._started:
             self._started = True
-            self._begin(timestamp, now)
+            self._begin(timestamp // self._step, now)
+            self._offset = timestamp % self._step
         if now - self._put_at > (self._pulls + JUMP) * TICK_S:
             self._jump(now)
         self._put_at = now
         self._pulls = 0
-        slack = (timestamp - self._head + 0x8000_0000 & 0xFFFF_FFFF) - 0x8000_0000
+        ahead = timestamp - self._offset - self._head * self._step
+        slack = ((ahead + 0x8000_0000 & 0xFFFF_FFFF) - 0x8000_0000) // self._step
         if not -CAPACITY <= slack <= self._held + CAPACITY:
             if sequence != self._sequence.highest:
                 self.counts.discarded += 1
@@ -115,7 +150,7 @@ class JitterBuffer:
             self._leap(slack, now)
             slack = 0
         at = self._head + slack
-        on_the_way = now * RATE - at  # by two clocks: only its changes mean something
+        on_the_way = now * UNITS_PER_S - at  # by two clocks: only its changes mean something
         self._jitter += (abs(on_the_way - self._on_the_way) - self._jitter) / 16
         self._on_the_way = on_the_way
         if self._lag - slack > self._slowest and not self._left_out:  # else it may be us who are late
@@ -125,15 +160,15 @@ class JitterBuffer:
             return
         queue = self._queue
         if not queue or at >= queue[-1][0]:
-            queue.append((at, bytes(payload)))
+            queue.append((at, size, payload))
         else:
-            insort(queue, (at, bytes(payload)))
+            insort(queue, (at, size, payload))
         if slack + size > CAPACITY or len(queue) > PACKETS:
             self._make_room()
 
     def pull(self) -> bytes | None:
-        """Return the frame of this tick, 160 octets; None before the first packet, and while there has been nothing to
-        play for longer than is made up. Call it once a tick, after the packets of the tick."""
+        """Return the line of this tick, `FRAME` units; None before the first packet, and while there has been nothing
+        to play for longer than is made up. Call it once a tick, after the packets of the tick."""
         if not self._started:
             return None
         self._pulls += 1
@@ -141,13 +176,15 @@ class JitterBuffer:
             self._review()
         queue = self._queue
         if queue and self._made is None and -TOLERANCE < self._lag - self._goal < TOLERANCE:
-            at, payload = queue[0]
-            if at == self._head and len(payload) == FRAME:
+            at, size, line = queue[0]
+            if at == self._head and size == FRAME and not self._line:
                 del queue[0]
-                self._head += FRAME
-                self._history = self._history[1], payload
-                return payload
-        if self._held and queue:
+                if not self._stateful or len(line := self._decoder.open(line)) == self._frame_bytes:
+                    self._head += FRAME
+                    self._history = self._history[1], line
+                    return line
+                self._line = line
+        if self._held and (queue or self._line):
             self._catch_up()
         if self._left_out:
             self._leave_out()
@@ -156,22 +193,57 @@ class JitterBuffer:
             self._history = self._history[1], frame
         return frame
 
+    # -------------------------------------------------------------------------------------------- in step
+
+    def in_step(self, most: int) -> Step | None:
+        """Say where the stream stands, after a tick in which a packet of 20 ms came, and one was played as it is.
+
+        None when it was anything else, when more than `most` packets wait, and for a codec that remembers.
+        """
+        queue, head = self._queue, self._head
+        waits = len(queue) <= most and all(one[:2] == (head + n * FRAME, FRAME) for n, one in enumerate(queue))
+        steady = -TOLERANCE < self._lag - self._goal < TOLERANCE and self._pulls == 1 and self._noise is None
+        between = self._made is not None or self._line or self._held or self._left_out or self._stateful
+        whole = [line for line in self._history if len(line) == self._frame_bytes]
+        if not (waits and steady and self._started) or between or len(whole) < len(self._history):
+            return None
+        assert self._sequence.highest is not None
+        timestamp = (head + len(queue) * FRAME) * self._step + self._offset
+        recent = [*whole, *(payload for _, _, payload in queue)]
+        return Step(self._sequence.highest + 1 & 0xFFFF, timestamp & 0xFFFF_FFFF, recent, len(queue))
+
+    def stepped(self, ticks: int, now: float, recent: list[bytes]) -> None:
+        """As if since `in_step` the next packet had come in each of so many ticks, the last one at `now`; `recent` are
+        as many lines as then, the last ones that came."""
+        depth = len(recent) - len(self._history)
+        self._sequence.advance(ticks)
+        self.counts.received += ticks
+        for _ in range(ticks):
+            self._slowest = self._lag - depth * FRAME
+            self._review()
+        self._jitter *= (15 / 16) ** ticks
+        self._head += ticks * FRAME
+        self._history = recent[0], recent[1]
+        self._queue = [(self._head + n * FRAME, FRAME, line) for n, line in enumerate(recent[2:])]
+        self._on_the_way = now * UNITS_PER_S - (self._head + (depth - 1) * FRAME)
+        self._put_at = now
+
     # -------------------------------------------------------------------------------------------- time
 
     def _begin(self, head: int, now: float) -> None:
-        """Play on from the time stamp `head`, which came at `now`, and know nothing of the network."""
-        self._head = head  # time stamp of what is played next
+        """Play on from `head`, which came at `now`, and know nothing of the network."""
+        self._head = head  # place of what is played next: its time stamp in units, without wrap-around
         self._lag = 0
         self._goal = 0
         self._fastest = 0  # least transit that is remembered
-        self._held = 0  # samples that the head has stood still
-        self._left_out = 0  # samples that may be dropped, as the ticks for them were left out …
+        self._held = 0  # units that the head has stood still
+        self._left_out = 0  # units that may be dropped, as the ticks for them were left out …
         self._search = 0  # … in the next so many ticks
         self._slowest = _NOTHING
         self._transits: deque[int] = deque(maxlen=ARRIVALS)  # the slowest of each tick that had any
         self._until_review = 1
         self._patience = PATIENCE
-        self._on_the_way = now * RATE - head
+        self._on_the_way = now * UNITS_PER_S - head
         self._put_at = now
         self._pulls = 0
 
@@ -206,25 +278,30 @@ class JitterBuffer:
     # -------------------------------------------------------------------------------------------- the queue
 
     def _ready(self, most: int) -> bytes:
-        """Return the octets that can be played without a hole, up to `most`."""
-        line = b""
-        for at, payload in self._queue:
-            known = self._head + len(line) - at
-            if known < 0 or len(line) >= most:
+        """Return what can be played without a hole, up to `most` units; open what has to be opened for that."""
+        line, queue, unit, wanted = self._line, self._queue, self._unit_bytes, most * self._unit_bytes
+        while queue and len(line) < wanted:
+            at, size, payload = queue[0]
+            known = self._head + len(line) // unit - at
+            if known < 0:
                 break
-            line += payload[known:]
-        return line[:most]
+            del queue[0]
+            if known < size:
+                line += self._decoder.open(payload)[known * unit :]
+        self._line = line
+        return line[:wanted]
 
     def _consume(self, count: int) -> None:
         self._head += count
+        self._line = self._line[count * self._unit_bytes :]
         queue = self._queue
-        while queue and queue[0][0] + len(queue[0][1]) <= self._head:
+        while queue and queue[0][0] + queue[0][1] <= self._head:
             del queue[0]
 
     def _make_room(self) -> None:
         """Drop the oldest until the rest is within the bounds; what was dropped is not waited for."""
         queue = self._queue
-        end = max(at + len(payload) for at, payload in queue)
+        end = max(at + size for at, size, _ in queue)
         surplus = 0
         while end - queue[surplus][0] > CAPACITY or len(queue) - surplus > PACKETS:
             surplus += 1
@@ -243,15 +320,16 @@ class JitterBuffer:
             self._conceal_from(b"")
             self._consume(dropped)
             self._lag -= dropped
-            self.counts.dropped_ms += dropped / SAMPLES_PER_MS
+            self.counts.dropped_ms += dropped / UNITS_PER_MS
         self._left_out = max(0, surplus - dropped)
 
     def _drop(self, count: int) -> int:
-        """Drop the oldest `count` packets; return how many samples that was."""
-        samples = sum(len(payload) for _, payload in self._queue[:count])
+        """Drop the oldest `count` packets and what is before them; return how many units that was."""
+        units = sum(size for _, size, _ in self._queue[:count]) + len(self._line) // self._unit_bytes
         del self._queue[:count]
-        self.counts.dropped_ms += samples / SAMPLES_PER_MS
-        return samples
+        self._line = b""
+        self.counts.dropped_ms += units / UNITS_PER_MS
+        return units
 
     # -------------------------------------------------------------------------------------------- frames
 
@@ -262,9 +340,10 @@ class JitterBuffer:
             return None
         line = self._ready(NEEDED)
         change, needed = (shorten, FRAME + SHORTEST) if excess > 0 else (lengthen, FRAME)
-        if len(line) < needed:
+        if len(line) < needed * self._unit_bytes:
             return None
-        changed = change(self._decode(line), abs(excess), ALIKE if self._patience else -1.0)
+        alike = ALIKE if self._patience else -1.0
+        changed = change(self._decoder.samples(line), abs(excess), alike, self._decoder.wide)
         if changed is None:
             self._patience = max(0, self._patience - 1)
             return None
@@ -273,28 +352,42 @@ class JitterBuffer:
         self._consume(used)
         self._lag -= used - FRAME
         if used > FRAME:
-            self.counts.shortened_ms += (used - FRAME) / SAMPLES_PER_MS
+            self.counts.shortened_ms += (used - FRAME) / UNITS_PER_MS
         else:
-            self.counts.lengthened_ms += (FRAME - used) / SAMPLES_PER_MS
-        return self._encode(frame)
+            self.counts.lengthened_ms += (FRAME - used) / UNITS_PER_MS
+        return self._decoder.line(frame)
 
     def _assembled(self) -> bytes | None:
         """Return a frame of what is there, and of what is made up where there is nothing."""
         frame = self._real(FRAME)
-        while len(frame) < FRAME:
-            missing = FRAME - len(frame)
+        while missing := FRAME - len(frame) // self._unit_bytes:
             if self._queue:  # A hole, and what comes after it.
-                missing = min(missing, self._queue[0][0] - self._head)
+                hole = self._queue[0][0] - self._head
+                if self._recovered(hole):
+                    frame += self._real(missing)
+                    continue
+                missing = min(missing, hole)
                 self._head += missing
-            elif not frame and self._made is not None and self._used >= LASTS:
+            elif not frame and self._made is not None and self._noise is None and self._used >= LASTS:
                 self._hold(FRAME)
-                self.counts.silent_ms += FRAME / SAMPLES_PER_MS
+                self.counts.silent_ms += FRAME / UNITS_PER_MS
                 return None
             else:
                 self._hold(missing)
             frame += self._made_up(missing, frame)
-            frame += self._real(FRAME - len(frame))
+            frame += self._real(FRAME - len(frame) // self._unit_bytes)
         return frame
+
+    def _recovered(self, hole: int) -> bool:
+        """Whether a lost packet was found in the one after it, and is in the line now."""
+        if self._made is not None:  # Something has been played in its place already.
+            return False
+        line = self._decoder.recover(self._queue[0][2], hole)
+        if not line:
+            return False
+        self._line = line
+        self.counts.recovered_ms += hole / UNITS_PER_MS
+        return True
 
     def _hold(self, count: int) -> None:
         """Nothing has come: wait for it, so that it is not too late when it comes."""
@@ -303,40 +396,42 @@ class JitterBuffer:
 
     def _catch_up(self) -> None:
         """Something has come after a wait: skip what is lost of it, as that was waited for and made up already."""
-        skipped = min(self._held, max(0, self._queue[0][0] - self._head))
-        self._head += skipped
-        self._lag -= skipped
+        if not self._line:
+            skipped = min(self._held, max(0, self._queue[0][0] - self._head))
+            self._head += skipped
+            self._lag -= skipped
         self._held = 0
 
     def _real(self, most: int) -> bytes:
         """Return and consume what can be played, up to `most`, with a seam if something was made up before it."""
         real = self._ready(most)
-        self._consume(len(real))
+        units = len(real) // self._unit_bytes
+        self._consume(units)
         if real and self._made is not None:
-            old = self._made[self._used : self._used + SEAM]
-            new = self._decode(real[:SEAM])
-            old = np.pad(old, (0, SEAM))[: len(new)]
-            real = self._encode(crossfade(old, new)) + real[SEAM:]
+            seam = min(SEAM, units)
+            cut = seam * self._unit_bytes
+            new = self._decoder.samples(real[:cut])
+            real = self._decoder.line(crossfade(self._made.take(seam), new)) + real[cut:]
             self._made = None
         return real
 
     def _made_up(self, count: int, before: bytes) -> bytes:
-        """Return `count` octets of concealment, after `before` in this frame; silence when it has faded away."""
-        if self._made is None:
+        """Return `count` units of what stands for real sound, after `before` in this frame."""
+        if self._made is None or self._announced:
             self._conceal_from(before)
         assert self._made is not None
-        piece = self._made[self._used : self._used + count]
-        self._used += count
-        self.counts.concealed_ms += len(piece) / SAMPLES_PER_MS
-        self.counts.silent_ms += (count - len(piece)) / SAMPLES_PER_MS
-        return self._encode(np.pad(piece, (0, count - len(piece))))
+        if self._noisy:
+            self.counts.noise_ms += count / UNITS_PER_MS
+        else:
+            audible = max(min(count, LASTS - self._used), 0)
+            self.counts.concealed_ms += audible / UNITS_PER_MS
+            self.counts.silent_ms += (count - audible) / UNITS_PER_MS
+        if self._noise is None:
+            self._used += count
+        return self._decoder.line(self._made.take(count))
 
     def _conceal_from(self, before: bytes) -> None:
-        past = b"".join((*self._history, before))[-HISTORY:]
-        self._made, self._used = continuation(self._decode(past)), 0
-
-    def _decode(self, octets: bytes) -> Samples:
-        return self.codec.decode(np.frombuffer(octets, np.uint8))
-
-    def _encode(self, samples: Samples) -> bytes:
-        return self.codec.encode(samples).tobytes()
+        past = b"".join((*self._history, before))[-HISTORY * self._unit_bytes :]
+        self._made = self._decoder.filling(self._decoder.samples(past), self._noise)
+        self._used = 0
+        self._announced, self._noisy = False, self._noise is not None

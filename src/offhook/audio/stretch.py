@@ -1,7 +1,8 @@
-"""Time-scale changes of speech at 8 kHz: a piece is left out or said twice where nobody hears the join.
+"""Time-scale changes of speech: a piece is left out or said twice where nobody hears the join.
 
 A join is an overlap of two pieces that are alike, one fading out while the other fades in. In voiced speech that is a
-period of the voice further on or back; in silence it is anywhere.
+period of the voice further on or back; in silence it is anywhere. Lengths are in units of 1/8000 s, each of them `wide`
+samples (`audio.decoding`).
 """
 
 from __future__ import annotations
@@ -9,47 +10,49 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from offhook.audio.g711 import OCTETS_PER_FRAME as FRAME
+from offhook.audio.decoding import FRAME
 from offhook.audio.pcm import Samples
 
-SHORTEST, LONGEST = 20, 120  # samples left out or repeated in one go: 2.5 to 15 ms, a period of 400 to 66 Hz
-OVERLAP = 40  # samples of a join, 5 ms
-NEEDED = FRAME + LONGEST  # samples from which every piece can be left out
+SHORTEST, LONGEST = 20, 120  # units left out or repeated in one go: 2.5 to 15 ms, a period of 400 to 66 Hz
+OVERLAP = 40  # units of a join, 5 ms
+NEEDED = FRAME + LONGEST  # units from which every piece can be left out
 NOISE_FLOOR = 100.0  # amplitude, -50 dBFS: what is below it is alike, whatever it is
 
 Floats = npt.NDArray[np.float64]
 
 
-def shorten(line: Samples, most: int, alike: float) -> tuple[Samples, int] | None:
-    """Return a frame of the beginning of `line` with a piece left out, and how many samples of `line` that used up.
+def shorten(line: Samples, most: int, alike: float, wide: int = 1) -> tuple[Samples, int] | None:
+    """Return a frame of the beginning of `line` with a piece left out, and how many units of `line` that used up.
 
-    At most `most` samples are left out, and at least `SHORTEST`. None when no two places within reach are alike enough
+    At most `most` units are left out, and at least `SHORTEST`. None when no two places within reach are alike enough
     (`similarities`, at least `alike`), or `line` is too short.
     """
-    longest = min(most, LONGEST, len(line) - FRAME)
+    longest = min(most, LONGEST, len(line) // wide - FRAME)
     if longest < SHORTEST:
         return None
-    piece = _best_piece(line, longest, alike)
-    if piece is None:
+    units = _best_piece(line, longest, alike, wide)
+    if units is None:
         return None
-    join = crossfade(line[:OVERLAP], line[piece : piece + OVERLAP])
-    return np.concatenate([join, line[piece + OVERLAP : piece + FRAME]]), piece + FRAME
+    piece, overlap = units * wide, OVERLAP * wide
+    join = crossfade(line[:overlap], line[piece : piece + overlap])
+    return np.concatenate([join, line[piece + overlap : piece + FRAME * wide]]), units + FRAME
 
 
-def lengthen(line: Samples, most: int, alike: float) -> tuple[Samples, int] | None:
-    """Return a frame of the beginning of `line` with a piece said twice, and how many samples of `line` that used up.
+def lengthen(line: Samples, most: int, alike: float, wide: int = 1) -> tuple[Samples, int] | None:
+    """Return a frame of the beginning of `line` with a piece said twice, and how many units of `line` that used up.
 
     The counterpart of `shorten`, with the same limits.
     """
-    longest = min(most, LONGEST, len(line) - OVERLAP)
-    if longest < SHORTEST or len(line) < FRAME:
+    longest = min(most, LONGEST, len(line) // wide - OVERLAP)
+    if longest < SHORTEST or len(line) < FRAME * wide:
         return None
-    piece = _best_piece(line, longest, alike)
-    if piece is None:
+    units = _best_piece(line, longest, alike, wide)
+    if units is None:
         return None
-    join = crossfade(line[piece : piece + OVERLAP], line[:OVERLAP])
-    used = FRAME - piece
-    return np.concatenate([line[:piece], join, line[OVERLAP:used]]), used
+    piece, overlap = units * wide, OVERLAP * wide
+    join = crossfade(line[piece : piece + overlap], line[:overlap])
+    used = FRAME - units
+    return np.concatenate([line[:piece], join, line[overlap : used * wide]]), used
 
 
 def crossfade(old: Samples, new: Samples) -> Samples:
@@ -70,8 +73,9 @@ def similarities(template: Samples, line: Samples) -> Floats:
     return alike
 
 
-def _best_piece(line: Samples, longest: int, alike: float) -> int | None:
-    """Return how far from its beginning `line` is most like its beginning, the longest way of several."""
-    found = similarities(line[:OVERLAP], line[SHORTEST : longest + OVERLAP])[::-1]
+def _best_piece(line: Samples, longest: int, alike: float, wide: int) -> int | None:
+    """Return how far from its beginning `line` is most like its beginning, in units, the longest way of several."""
+    overlap = OVERLAP * wide
+    found = similarities(line[:overlap], line[SHORTEST * wide : longest * wide + overlap])[::-wide]
     best = int(np.argmax(found))
     return longest - best if found[best] >= alike else None

@@ -1,4 +1,7 @@
-"""The HTTP side of an app: answers every call with a media stream, and keeps what it is told of each."""
+"""The HTTP side of an app: answers every call with a media stream, and keeps what it is told of each.
+
+It is part of a run's own process, or has one for itself, so that its cost is nobody else's.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,20 @@ from offhook.bench.frames import HOST
 from offhook.wire import auth
 
 _ANSWER = "/calling/callConnections:answer?api-version=2025-06-15"
+
+
+class Job(msgspec.Struct, frozen=True):
+    """`stream`: the WebSocket of the audio. `server`: URL of the server whose calls are answered, with its `key`."""
+
+    stream: str
+    server: str
+    key: str
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """Where incoming calls are to be told of."""
+
+    incoming: str
 
 
 class CallApp:
@@ -104,3 +121,15 @@ class CallApp:
         async with self._changed:
             self._changed.notify_all()
         return web.Response()
+
+
+def play(job: Job) -> None:
+    """Print `Ready` as one line of JSON, then answer calls until killed."""
+    asyncio.run(_serve(job))
+
+
+async def _serve(job: Job) -> None:
+    async with CallApp(job.stream, job.key) as answering:
+        answering.serve(job.server)
+        print(msgspec.json.encode(Ready(answering.incoming)).decode(), flush=True)
+        await asyncio.Event().wait()

@@ -67,9 +67,15 @@ def rss_kib(pid: int | None = None) -> int:
     return int(Path(f"/proc/{pid or 'self'}/statm").read_text().split()[1]) * resource.getpagesize() // 1024
 
 
-def descriptors() -> int:
-    """Return how many file descriptors this process has open."""
-    return len(os.listdir("/proc/self/fd"))
+def descriptors(pid: int | None = None) -> int:
+    """Return how many file descriptors a process, this one by default, has open."""
+    return len(os.listdir(f"/proc/{pid or 'self'}/fd"))
+
+
+def udp_sockets(first: int, last: int) -> int:
+    """Return how many UDP sockets (IPv4) of this machine have a local port from `first` to `last`."""
+    lines = Path("/proc/net/udp").read_text().splitlines()[1:]
+    return sum(first <= int(line.split()[1].partition(":")[2], 16) <= last for line in lines)
 
 
 def unsent_bytes(port: int) -> int:

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Any
 
-from offhook.bench import plots
+from offhook.bench import plots, telephones
 from offhook.bench.report import Line
+from offhook.bench.tables import NOTHING, late, table, trips
 from offhook.bench.targets import TARGETS, Lines, number, spread
 
 PAGE, LINES, PICTURES = "performance.md", "performance.jsonl", "img"
-_NOTHING = "Not measured in this run."
 
 
 def write(folder: Path) -> None:
@@ -45,7 +44,9 @@ def render(run: Line, lines: Sequence[Line]) -> str:
         scale=_scale(told),
         bot=_bot(told),
         workers=_workers(told),
-        rtt=_rtt(told),
+        rtt=telephones.rtt(told),
+        sip16=telephones.sip16(told),
+        sip=telephones.sip(told),
         kill=_kill(told),
         stall=_stall(told),
         slow=_slow(told),
@@ -59,13 +60,6 @@ def scale_steps(told: Lines) -> list[Line]:
     """Return the summaries of the run `scale`, one a number of calls, in order."""
     steps = [line for line in told.all("scale") if "against" not in line]
     return sorted(steps, key=lambda line: int(line["calls"]))
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return _NOTHING
-    first, *others = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
-    return "\n".join((first, "|---" * len(head) + "|", *others))
 
 
 def _machine(run: Line, lines: Sequence[Line]) -> str:
@@ -86,7 +80,7 @@ def _machine(run: Line, lines: Sequence[Line]) -> str:
         ("rounds in which the machine was too busy to tell", f"{busy} of {rounds}"),
     ]
     words = "" if not run["quick"] else "\n\nThis was a quick run: it shows that all works, its figures mean nothing."
-    return _table(("", ""), rows) + words
+    return table(("", ""), rows) + words
 
 
 def _targets(told: Lines) -> str:
@@ -94,7 +88,7 @@ def _targets(told: Lines) -> str:
     for target in TARGETS:
         verdict = target.verdict(told)
         rows.append((target.what, target.wanted, verdict.measured, verdict.outcome))
-    return _table(("What", "Target", "Measured", ""), rows)
+    return table(("What", "Target", "Measured", ""), rows)
 
 
 def _topologies(told: Lines) -> str:
@@ -110,8 +104,8 @@ def _topologies(told: Lines) -> str:
             spread(line["cpu_ms_per_call_s"]),
             spread(line["floor_cpu_ms_per_call_s"]),
             spread(line["floor_ratio"]),
-            _late(line["late_ms"]),
-            _trips(line["rtt_ms"]),
+            late(line["late_ms"]),
+            trips(line["rtt_ms"]),
             number(line["sticky_delay_ms"]),
             f"{line['frames_lost'] + line['frames_left_out']} of {line['frames_expected']}",
             number(line["app_cpu_ms_per_call_s"]),
@@ -120,7 +114,7 @@ def _topologies(told: Lines) -> str:
         for line in told.summaries
         if "sticky_delay_ms" in line
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _scale(told: Lines) -> str:
@@ -131,35 +125,35 @@ def _scale(told: Lines) -> str:
             spread(line["cpu_ms_per_call_s"]),
             spread(line["floor_cpu_ms_per_call_s"]),
             spread(line["floor_ratio"]),
-            _late(line["late_ms"]),
+            late(line["late_ms"]),
             str(line["frames_lost"] + line["frames_left_out"]),
         )
         for line in scale_steps(told)
     ]
     if not rows:
-        return _NOTHING
+        return NOTHING
     pictures = f"![cost per call]({PICTURES}/cost.png)\n\n![lateness]({PICTURES}/lateness.png)"
-    return f"{pictures}\n\n{_table(head, rows)}"
+    return f"{pictures}\n\n{table(head, rows)}"
 
 
 def _bot(told: Lines) -> str:
     ratio = told.summary("bot", against="quickstart")
     if ratio is None:
-        return _NOTHING
+        return NOTHING
     head = ("App", "streams", "CPU ms per call-second", "added p50 / p99, ms", "load's CPU ms", "frames lost")
     rows = [
         (
             {"offhook": "`offhook.bot`", "quickstart": "the quickstart's handler"}[line["app"]],
             str(line["calls"]),
             spread(line["cpu_ms_per_call_s"]),
-            _trips(line["added_ms"]),
+            trips(line["added_ms"]),
             number(line["load_cpu_ms_per_call_s"]),
             f"{line['lost']} of {line['frames']}",
         )
         for line in told.all("bot")
         if "app" in line
     ]
-    return f"{_table(head, rows)}\n\nRatio of the two, in CPU: {spread(ratio['ratio_to_quickstart'])}."
+    return f"{table(head, rows)}\n\nRatio of the two, in CPU: {spread(ratio['ratio_to_quickstart'])}."
 
 
 def _workers(told: Lines) -> str:
@@ -169,13 +163,13 @@ def _workers(told: Lines) -> str:
             str(line["workers"]),
             str(line["calls"]),
             spread(line["cpu_ms_per_call_s"]),
-            _late(line["late_ms"]),
+            late(line["late_ms"]),
             str(line["frames_lost"]),
         )
         for line in told.all("workers")
         if "against" not in line
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _stall(told: Lines) -> str:
@@ -193,13 +187,13 @@ def _stall(told: Lines) -> str:
         )
         for line in told.all("stall")
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _slow(told: Lines) -> str:
     line = told.summary("slow")
     if line is None:
-        return _NOTHING
+        return NOTHING
     rows = [
         ("late p99 of the others, without it → with it, ms", _change(line, "late")),
         ("there and back p99 of the others, ms", _change(line, "rtt")),
@@ -209,21 +203,13 @@ def _slow(told: Lines) -> str:
         ("messages to it that were dropped", number(line["dropped"])),
         ("memory, more, KiB", number(line["rss_kib"])),
     ]
-    return _table(("", ""), rows)
-
-
-def _rtt(told: Lines) -> str:
-    line = told.summary("rtt")
-    if line is None:
-        return _NOTHING
-    lost = f"{line['frames_lost']} of {line['frames_expected']} frames lost"
-    return f"{line['calls']} telephones: {_trips(line['rtt_ms'])} ms (p50 / p99); {lost}."
+    return table(("", ""), rows)
 
 
 def _kill(told: Lines) -> str:
     worker, control = told.summary("kill", what="worker"), told.summary("kill", what="control")
     if worker is None or control is None:
-        return _NOTHING
+        return NOTHING
     told_of = f"{worker['disconnected']} of {worker['expected_disconnected']}, {worker['doubled']} of them twice"
     rows = [
         ("a worker: calls told of as ended", told_of),
@@ -235,7 +221,7 @@ def _kill(told: Lines) -> str:
         ("… frames that were lost", str(control["others_lost"])),
         ("… calls that could be hung up then, each told of once", f"{control['hung_up']} of {control['kept']}"),
     ]
-    return _table(("", ""), rows)
+    return table(("", ""), rows)
 
 
 def _memory(told: Lines) -> str:
@@ -250,13 +236,13 @@ def _memory(told: Lines) -> str:
         )
         for line in told.all("memory")
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _soak(told: Lines) -> str:
     line = told.summary("soak")
     if line is None:
-        return _NOTHING
+        return NOTHING
     rows = [
         (
             when,
@@ -270,20 +256,12 @@ def _soak(told: Lines) -> str:
         f"{line['calls']} calls for {line['seconds']:g} s, of which {line['turned']} ended and were replaced; "
         f"{line['frames_lost']} frames lost; late p99 {number(line['late_ms']['p99'])} ms."
     )
-    return f"{words}\n\n{_table(('', 'memory, MiB', 'descriptors', 'tasks'), rows)}"
+    return f"{words}\n\n{table(('', 'memory, MiB', 'descriptors', 'tasks'), rows)}"
 
 
 def _errors(lines: Sequence[Line]) -> str:
     failed = [f"* `{line['topology']}`: {line['error']}" for line in lines if "error" in line]
     return "\n".join(["\nThese runs could not be made:\n", *failed, ""]) if failed else ""
-
-
-def _late(late: dict[str, Any]) -> str:
-    return " / ".join(number(late[part]) for part in ("p50", "p99", "max"))
-
-
-def _trips(trips: dict[str, Any]) -> str:
-    return f"{number(trips['p50'])} / {number(trips['p99'])}"
 
 
 def _change(line: Line, of: str) -> str:

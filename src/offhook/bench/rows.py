@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from offhook.bench import bots, kill, machine, memory, rtt, scale, slow, soak, stall, topology, workers
+from offhook.bench import bots, kill, machine, memory, rtt, scale, sip, sip_legs, slow, soak, stall, topology, workers
 from offhook.bench.plan import MAX_CALLS, MAX_ROUNDS, MAX_SECONDS, MAX_WORKERS, Plan
 from offhook.bench.processes import BenchError
 from offhook.bench.report import Line
@@ -32,7 +32,10 @@ ROWS = {
     "secure24": Row(
         "the same with SRTP and wss", partial(topology.run, Topology(24_000, True, True)), Plan(100, 6, 3), True
     ),
-    "rtt": Row("there and back by telephone", rtt.run, Plan(100, 6, 3)),
+    "sip16": Row("telephones that called by SIP, against rtp16", sip_legs.run, Plan(200, 6, 3)),
+    "sip": Row("calls by SIP, one after the other", sip.run, Plan(1000, 5, 1)),
+    # The jitter buffer takes 10 s to forget the first packets, which came while the calls were set up.
+    "rtt": Row("there and back by telephone", rtt.run, Plan(100, 6, 3, settle_s=10)),
     "bot": Row("an app on offhook.bot against the quickstart's", bots.run, Plan(100, 6, 3)),
     "scale": Row("cost and lateness against the number of calls", scale.run, Plan(400, 5, 3)),
     "workers": Row("two workers against one", workers.run, Plan(300, 6, 3)),

@@ -20,7 +20,6 @@ from offhook.bench.processes import running
 from offhook.bench.report import Line
 
 RATE = 24_000
-WARM_S = 60.0  # of turnover before the first look, but no more than a tenth of the time: memory pools fill up
 TURN_S = 1.0  # every so often, one call ends and another begins
 CALM_S = 3.0  # without turnover before a look, but no longer than the run: sockets close
 SPREAD = ("rss_growth_percent",)
@@ -64,7 +63,8 @@ async def _measure(job: Job) -> Soak:
     async with media_worker() as calls:
         turnover = _Turnover(calls, job, frames)
         await turnover.fill()
-        await turnover.turn(min(WARM_S, job.seconds / 10))
+        # Memory pools fill up until every call has been replaced once: none of that counts.
+        await turnover.turn(min(job.calls * TURN_S, job.seconds / 3))
         start, before = await _held(job), turnover.turned
         window = Window(calls.worker.clock, job.app.pid)
         await turnover.turn(job.seconds)
@@ -118,7 +118,7 @@ def run(plan: Plan) -> Iterator[Line]:
     for _ in range(plan.rounds):
         watch = machine.Watch()
         with running(app.Job(RATE), Ports) as ports:
-            one = run_process(Job(ports, RATE, plan.calls, plan.seconds), Soak, 1.1 * plan.seconds + plan.run_s)
+            one = run_process(Job(ports, RATE, plan.calls, plan.seconds), Soak, plan.seconds / 3 + plan.run_s)
         rounds.append(
             report.line(
                 watch.end(),

@@ -128,6 +128,21 @@ def _control_killed(summary: Line) -> tuple[str, bool]:
     return f"{words} ({doubled} told twice)", whole and back["max"] <= 2
 
 
+def _calls(summary: Line) -> tuple[str, bool]:
+    words = f"{summary['answered']} of {summary['placed']} answered, {summary['failed']} failed"
+    return words, summary["answered"] == summary["placed"] and not summary["failed"]
+
+
+def _left_behind(summary: Line) -> tuple[str, bool]:
+    left = {name: summary[f"{name}_growth"] for name in _SIP_HELD}
+    rss = {who: summary[f"{name}rss_growth_percent"]["median"] for who, name in _SIP_MEMORY}
+    counts = ", ".join(f"{name.replace('_', ' ')} {count:+}" for name, count in left.items() if count) or "nothing"
+    memory = ", ".join(f"{who} {percent:+.1f} %" for who, percent in rss.items())
+    return f"{counts}; memory: {memory}", max(left.values()) <= 0 and max(rss.values()) <= 2
+
+
+_SIP_HELD = ("calls", "sessions", "transactions", "tasks", "descriptors", "rtp_sockets", "worker_descriptors")
+_SIP_MEMORY = (("control", ""), ("worker", "worker_"))
 _ONE = {"calls": 200, "workers": 1}
 _STALLS = (("0.2 s", 0.2), ("2 s", 2.0))
 _RATIO = ("floor_ratio",)
@@ -138,6 +153,16 @@ TARGETS: Sequence[Target] = (
     Target("`ws24`, 200 calls: CPU per call-second", "(≤ 1 ms)", "ws24", _ONE, at_most(None, *_CPU, unit=" ms")),
     Target("`rtp16`, 200 calls: cost ÷ floor", "≤ 1.8", "rtp16", _ONE, at_most(1.8, *_RATIO)),
     Target("`rtp16`, 200 calls: CPU per call-second", "(≤ 1.5 ms)", "rtp16", _ONE, at_most(None, *_CPU, unit=" ms")),
+    Target("`sip16`, 200 calls: cost ÷ `rtp16`", "≤ 1.1", "sip16", _ONE, at_most(1.1, "cost_ratio")),
+    Target("1,000 calls by SIP, 20 a second", "none fails", "sip", {"calls": 1000}, _calls),
+    Target("… what they leave behind", "nothing", "sip", {"calls": 1000}, _left_behind),
+    Target(
+        "… INVITE to BYE in the SIP stack: CPU",
+        "(≤ 2 ms)",
+        "sip",
+        {"calls": 1000},
+        at_most(None, "stack_cpu_ms_per_call", unit=" ms"),
+    ),
     Target("`secure24`, 200 calls: cost ÷ floor", "(told)", "secure24", _ONE, at_most(None, *_RATIO)),
     Target("late p99, 100 calls", "≤ 1 ms", "scale", {"calls": 100}, at_most(1, "late_ms", "p99", unit=" ms")),
     Target("late p99, 300 calls", "≤ 5 ms", "scale", {"calls": 300}, at_most(5, "late_ms", "p99", unit=" ms")),

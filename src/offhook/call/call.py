@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from offhook.call import hold, lifecycle, people, play, recognize, streaming, tones, transfer
+from offhook.call import hold, lifecycle, people, play, recognize, referral, streaming, tones, transfer
 from offhook.call import messages as m
 from offhook.call import operation_messages as o
 from offhook.call import people_messages as p
@@ -33,6 +33,7 @@ from offhook.call.model import (
     LegInput,
     LegState,
     Participant,
+    Release,
     step,
 )
 from offhook.call.refusals import Refusal as Refusal
@@ -46,6 +47,7 @@ class Call:
         self.data = data
         self._effects: list[m.Effect] = []
         self._now = 0.0
+        self._message: m.Message | None = None
 
     def handle(self, message: m.Message, now: float) -> list[m.Effect]:
         """Apply `message` at `now` (seconds, any monotonic clock) and return what has to be done, in order.
@@ -54,6 +56,7 @@ class Call:
         """
         self._effects = []
         self._now = now
+        self._message = message
         if self.data.over:
             if isinstance(message, m.Command):
                 raise Refused(Refusal.CALL_OVER)
@@ -65,7 +68,7 @@ class Call:
 
     def _place_call(self, command: m.PlaceCall) -> None:
         self.data.legs[command.leg] = Leg(command.leg, self.data.caller, LegState.WAITING, inviter=True)
-        self.data.invitations[command.invitation] = Invitation(command.invitation, command.to)
+        self.data.invitations[command.invitation] = Invitation(command.invitation, command.to, dialled=True)
 
     def _create_call(self, command: m.CreateCall) -> None:
         self.data.connections[command.connection.id] = command.connection
@@ -73,19 +76,20 @@ class Call:
             self.invite(Invitation(invitation, to))
 
     def _answer(self, command: m.Answer) -> None:
-        addition = self.take(command.invitation).addition
+        invitation = self.take(command.invitation)
         self.data.connections[command.connection.id] = command.connection
         if not self._connect_inviters():
+            referral.succeeded(self, invitation)
             self.join_all()
-            people.added(self, addition)
+            people.added(self, invitation)
 
     def _reject(self, command: m.Reject) -> None:
-        people.not_added(self, self.take(command.invitation).addition, command.cause)
+        self._stays_away(self.take(command.invitation), command.cause)
         self.settle(command.cause)
 
     def _redirect(self, command: m.Redirect) -> None:
         invitation = self.take(command.invitation)
-        self.invite(replace(invitation, id=command.new_invitation, to=command.to, leg=None))
+        self.invite(replace(invitation, id=command.new_invitation, to=command.to, leg=None, dialled=False))
 
     def _hang_up(self, command: m.HangUp) -> None:
         self.leave(self._connection(command.connection), EndCause.HUNG_UP_BY_APP)
@@ -104,6 +108,9 @@ class Call:
     def _leg_ready(self, report: m.LegReady) -> None:
         leg = self.data.legs[report.leg]
         leg.state = step(LEG, leg.state, LegInput.READY)
+        if leg.instead_of is not None:
+            self._effects.append(m.ConnectLeg(leg.id))
+            return
         for invitation in list(self.data.invitations.values()):
             self.invite(invitation)
 
@@ -111,27 +118,30 @@ class Call:
         invitation = self.data.invitations[report.invitation]
         invitation.leg = report.leg
         self.data.legs[report.leg] = Leg(report.leg, invitation.to, LegState.RINGING)
+        if invitation.instead_of is not None:
+            self._effects.append(p.ReferralRings(invitation.instead_of))
 
     def _leg_answered(self, report: m.LegAnswered) -> None:
         invitation = self._invitation_of(report.leg)
         if invitation is None:
             return  # It answered twice, or too late.
-        self.data.legs[report.leg].addition = self.take(invitation.id).addition
+        self._pass_on(self.take(invitation.id), self.data.legs[report.leg])
         self._effects.append(m.ConnectLeg(report.leg))
         self._connect_inviters()
 
     def _leg_connected(self, report: m.LegConnected) -> None:
         leg = self.data.legs[report.leg]
         leg.state = step(LEG, leg.state, LegInput.CONNECT)
+        referral.succeeded(self, leg)
         self.join_all()
-        people.leg_joined(self, leg)
+        people.added(self, leg)
 
     def _leg_ended(self, report: m.LegEnded) -> None:
         leg = self.data.legs[report.leg]
         was_connected = leg.state is LegState.CONNECTED
         leg.state = step(LEG, leg.state, LegInput.END)
         if (invitation := self._invitation_of(report.leg)) is not None:
-            leg.addition = self.take(invitation.id).addition
+            self._pass_on(self.take(invitation.id), leg)
         self._leg_left(leg, report.cause)
         self.settle(report.cause)
         if was_connected:
@@ -161,12 +171,22 @@ class Call:
 
     def give_up(self, id: str, cause: EndCause) -> None:
         """End an invitation that nobody has answered."""
-        leg = self.data.invitations[id].leg
-        addition = self.take(id).addition
-        if leg is not None:
-            self.end_leg(self.data.legs[leg], cause)
-        people.not_added(self, addition, cause)
+        invitation = self.data.invitations[id]
+        self.take(id)
+        if invitation.leg is not None:
+            self.end_leg(self.data.legs[invitation.leg], cause)
+        self._stays_away(invitation, cause)
         self.settle(cause)
+
+    def _stays_away(self, guest: Invitation | Leg, cause: EndCause) -> None:
+        """Whoever wanted him in the call is told that he does not come."""
+        people.not_added(self, guest, cause)
+        referral.failed(self, guest, cause)
+
+    @staticmethod
+    def _pass_on(invitation: Invitation, leg: Leg) -> None:
+        """What was asked with an invitation is, from its answer on, asked of the leg."""
+        leg.addition, leg.instead_of = invitation.addition, invitation.instead_of
 
     def _invitation_of(self, leg: str) -> Invitation | None:
         return next((i for i in self.data.invitations.values() if i.leg == leg), None)
@@ -207,13 +227,13 @@ class Call:
     def end_leg(self, leg: Leg, cause: EndCause) -> None:
         leg.state = step(LEG, leg.state, LegInput.END)
         if leg.of_call is not None:  # It is not ours to end: it stays where it is.
-            self._effects.append(p.Tell(leg.of_call, p.TransferEnded(self.data.id, cause)))
+            self._effects.append(p.Tell(leg.of_call, p.TransferEnded(self.data.id, cause, self._release(cause))))
             return
         self._effects.append(m.EndLeg(leg.id, cause))
         self._leg_left(leg, cause)
 
     def _leg_left(self, leg: Leg, cause: EndCause) -> None:
-        people.leg_left(self, leg, cause)
+        self._stays_away(leg, cause)
         transfer.leg_left(self, leg)
 
     def leave(self, connection: Connection, cause: EndCause) -> None:
@@ -229,20 +249,26 @@ class Call:
     def settle(self, cause: EndCause) -> None:
         """End the call when nobody is in it, or one member alone who waits for nobody.
 
-        An app that has joined is company, but no member: a call of such apps alone ends, unless it is a group's or a
-        room's, which lasts as long as any app is in it.
+        Who is to come in a member's place is nobody that this one waits for. An app that has joined is company, but no
+        member: a call of such apps alone ends, unless it is a group's or a room's, which lasts as long as any app is in
+        it.
         """
         legs = [leg for leg in self.data.legs.values() if leg.state is not LegState.ENDED]
         alive = [app for app in self.data.connections.values() if app.state is not ConnectionState.DISCONNECTED]
         if self.data.locator is not None and alive:
             return
-        members = sum(self._invitation_of(leg.id) is None for leg in legs) + sum(not app.joined for app in alive)
-        company = sum(app.joined for app in alive) + len(self.data.invitations)
+        here = {leg.id for leg in legs}
+        talking = sum(self._invitation_of(leg.id) is None and leg.instead_of not in here for leg in legs)
+        members = talking + sum(not app.joined for app in alive)
+        coming = sum(each.instead_of not in here for each in self.data.invitations.values())
+        company = sum(app.joined for app in alive) + coming
         if not members or members + company < 2:
             self.finish(cause)
 
     def finish(self, cause: EndCause) -> None:
-        people.call_ends(self)
+        guests: list[Invitation | Leg] = [*self.data.legs.values(), *self.data.invitations.values()]
+        for guest in guests:
+            self._stays_away(guest, EndCause.CANCELED)
         transfer.call_ends(self)
         for invitation in list(self.data.invitations):
             self.take(invitation)
@@ -286,7 +312,13 @@ class Call:
     # ------------------------------------------------------------------------------------------ effects
 
     def notify(self, connection: Connection, event: m.Event, callback: str | None = None) -> None:
-        self._effects.append(m.Notify(connection.id, event, callback))
+        release = self._release(event.cause) if isinstance(event, m.End) else None
+        self._effects.append(m.Notify(connection.id, event, callback, release))
+
+    def _release(self, cause: EndCause) -> Release | None:
+        """Return what signalling said of the end that is being handled, if `cause` is why that came."""
+        report = self._message
+        return report.release if isinstance(report, m.LegEnded | p.TransferEnded) and report.cause is cause else None
 
     def tell(self, asker: Asker, event: m.Event) -> None:
         """Tell who asked for something how that has ended, if it still is in the call."""
@@ -347,8 +379,12 @@ _HANDLERS: dict[type, Callable[[Call, Any], None]] = {
     p.TransferParticipant: transfer.transfer,
     p.PlaceTransfer: transfer.place,
     p.MoveHere: transfer.move_here,
+    p.Refer: referral.refer,
+    p.TakePlace: referral.take_place,
+    p.HandAllOver: transfer.hand_all_over,
     p.TransferAnswered: _drop_if_overtaken(transfer.answered),
     p.TransferEnded: _drop_if_overtaken(transfer.ended),
+    p.TransferDone: _drop_if_overtaken(transfer.done),
     p.Abandoned: _drop_if_overtaken(transfer.abandoned),
     p.Wanted: _drop_if_overtaken(transfer.wanted),
     p.NotMoved: _drop_if_overtaken(transfer.not_moved),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from offhook.call import operation_messages as o
 from offhook.call import people_messages as p
-from offhook.call.model import Connection, EndCause, Participant, StreamFailure, StreamOptions
+from offhook.call.model import Connection, EndCause, Participant, Release, StreamFailure, StreamOptions
 
 # ---------------------------------------------------------------------------------------------------- commands
 
@@ -139,10 +139,11 @@ class LegConnected:
 
 @dataclass(frozen=True, slots=True)
 class LegEnded:
-    """The leg is gone: hung up, declined, lost."""
+    """The leg is gone: hung up, declined, lost. `release`: what a telephone's signalling said of it."""
 
     leg: str
     cause: EndCause
+    release: Release | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +263,9 @@ Event = (
     | p.Event
 )
 
+End = CallDisconnected | CreateCallFailed | AnswerFailed | p.AddFailed | p.ConnectFailed | p.TransferFailed
+"""An event that tells of an end, or of what came to nothing, with its `cause`."""
+
 # ---------------------------------------------------------------------------------------------------- effects
 
 
@@ -313,11 +317,15 @@ class CloseStream:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """Post `event` to the app that holds `connection`; to `callback` where the operation named one of its own."""
+    """Post `event` to the app that holds `connection`; to `callback` where the operation named one of its own.
+
+    `release`: what a telephone's signalling said of the end that the event tells of.
+    """
 
     connection: str
     event: Event
     callback: str | None = None
+    release: Release | None = None
 
 
 @dataclass(frozen=True, slots=True)

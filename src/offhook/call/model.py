@@ -124,6 +124,16 @@ class EndCause(Enum):
     MEDIA_LOST = "media lost"
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """How signalling put it that a telephone's leg ended: SIP's status and the telephone network's cause (Q.850)."""
+
+    sip: int
+    sip_text: str
+    q850: int
+    q850_text: str
+
+
 class StreamFailure(Enum):
     """Why a media stream could not be opened, or was given up."""
 
@@ -237,13 +247,15 @@ class Leg:
     inviter: bool = False  # the caller, as opposed to a called phone
     of_call: str | None = None  # a transferee: the call in which he is until this one is answered
     addition: Addition | None = None  # by which it comes, until it is connected
+    instead_of: str | None = None  # the leg that goes when this one comes, until it is connected
 
 
 @dataclass(slots=True)
 class Invitation:
     """Somebody who was called and has not answered yet: a phone (it then has a leg) or an app (IncomingCall).
 
-    `shown`, `ring_timeout`: None for what the call has.
+    `shown`, `ring_timeout`: None for what the call has. `instead_of`: the leg of a telephone that has asked for it by
+    REFER, and goes when somebody comes. `dialled`: by somebody at a telephone, not by an app: it leads to no route.
     """
 
     id: str
@@ -252,6 +264,8 @@ class Invitation:
     shown: Shown | None = None
     ring_timeout: float | None = None
     addition: Addition | None = None
+    instead_of: str | None = None
+    dialled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,34 +57,18 @@ def _pending(call: Call, command: p.CancelAdd) -> Invitation | None:
     return None
 
 
-def added(call: Call, addition: Addition | None) -> None:
-    """Whoever was invited is in the call; `addition` is None when no app asked for that."""
+def added(call: Call, guest: Invitation | Leg) -> None:
+    """Whoever was invited is in the call; the app that asked for it, if one did, is told."""
+    addition, guest.addition = guest.addition, None
     if addition is not None:
         call.tell(addition.asker, p.AddSucceeded(addition.party, addition.asker.context))
 
 
-def not_added(call: Call, addition: Addition | None, cause: EndCause) -> None:
+def not_added(call: Call, guest: Invitation | Leg, cause: EndCause) -> None:
+    """Nobody answers, or he was gone before he was connected."""
+    addition, guest.addition = guest.addition, None
     if addition is not None:
         call.tell(addition.asker, p.AddFailed(addition.party, cause, addition.asker.context))
-
-
-def leg_joined(call: Call, leg: Leg) -> None:
-    addition, leg.addition = leg.addition, None
-    added(call, addition)
-
-
-def leg_left(call: Call, leg: Leg, cause: EndCause) -> None:
-    """It answered, and was gone before it was connected."""
-    addition, leg.addition = leg.addition, None
-    not_added(call, addition, cause)
-
-
-def call_ends(call: Call) -> None:
-    """Nobody will be added any more."""
-    for leg in call.data.legs.values():
-        leg_left(call, leg, EndCause.CANCELED)
-    for invitation in call.data.invitations.values():
-        not_added(call, invitation.addition, EndCause.CANCELED)
 
 
 # ------------------------------------------------------------------------------------------ removing
@@ -102,11 +86,19 @@ def remove(call: Call, command: p.RemoveParticipant) -> None:
         raise Refused(Refusal.PARTICIPANT_NOT_FOUND)
     call.tell(command.asker, p.RemoveSucceeded(command.party, command.asker.context))
     for leg in legs:
+        let_nobody_replace(call, leg)
         call.end_leg(leg, EndCause.REMOVED)
     for app in apps:
         call.leave(app, EndCause.REMOVED)
     call.settle(EndCause.REMOTE_LEFT)
     call.party_left(command.party)
+
+
+def let_nobody_replace(call: Call, leg: Leg) -> None:
+    """A telephone is taken out of the call: whoever is rung to come in its place is rung no more."""
+    for invitation in list(call.data.invitations.values()):
+        if invitation.instead_of == leg.id:
+            call.give_up(invitation.id, EndCause.CANCELED)
 
 
 def connected_legs(call: Call) -> list[Leg]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from offhook.call.model import Asker, Connection, EndCause, Leg, Move, Shown
+from offhook.call.model import Asker, Connection, EndCause, Leg, Move, Release, Shown
 
 # ---------------------------------------------------------------------------------------------------- commands
 
@@ -82,7 +82,45 @@ class MoveHere:
     from_call: str
 
 
-Command = AddParticipant | CancelAdd | RemoveParticipant | Join | TransferParticipant | PlaceTransfer | MoveHere
+@dataclass(frozen=True, slots=True)
+class Refer:
+    """The telephone of `leg` wants `to` (a raw id) to be called, and to take its place in the call."""
+
+    leg: str
+    invitation: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakePlace:
+    """A telephone that calls, as `leg`, takes the place of the leg `instead_of`. Its audio path is not there yet."""
+
+    leg: str
+    instead_of: str
+    party: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandAllOver:
+    """The telephone of `leg` lets all others that talk here come into `to_call`, in the place of its leg there."""
+
+    leg: str
+    to_call: str
+    instead_of: str
+
+
+Command = (
+    AddParticipant
+    | CancelAdd
+    | RemoveParticipant
+    | Join
+    | TransferParticipant
+    | PlaceTransfer
+    | MoveHere
+    | Refer
+    | TakePlace
+    | HandAllOver
+)
 
 # ----------------------------------------------------------------------------------------------------- reports
 
@@ -96,10 +134,18 @@ class TransferAnswered:
 
 @dataclass(frozen=True, slots=True)
 class TransferEnded:
-    """To the transferee's call: `call` is over, and the target never answered."""
+    """To the transferee's call: `call` is over, and the target never answered. `release`: see `LegEnded`."""
 
     call: str
     cause: EndCause
+    release: Release | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TransferDone:
+    """The transferee's own telephone system has put him through to the target of the transfer `call`."""
+
+    call: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +167,6 @@ class MoveProblem(Enum):
 
     NOT_THERE = "no such participant in the other call"
     IS_APP = "an app cannot be moved"
-    OTHER_WORKER = "the other call is in another media worker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +184,7 @@ class LegArrived:
     move: Move | None = None
 
 
-Report = TransferAnswered | TransferEnded | Abandoned | Wanted | NotMoved | LegArrived
+Report = TransferAnswered | TransferEnded | TransferDone | Abandoned | Wanted | NotMoved | LegArrived
 
 # ------------------------------------------------------------------------------------------------------ events
 
@@ -263,4 +308,19 @@ class HandOver:
     move: Move | None = None
 
 
-Effect = OpenCall | Tell | Fetch | HandOver
+@dataclass(frozen=True, slots=True)
+class ReferralRings:
+    """Tell the telephone of `leg` that whom it has referred the call to is being called."""
+
+    leg: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReferralEnded:
+    """Tell the telephone of `leg` that somebody is there in its place; or, with `cause`, why nobody will be."""
+
+    leg: str
+    cause: EndCause | None = None
+
+
+Effect = OpenCall | Tell | Fetch | HandOver | ReferralRings | ReferralEnded

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from offhook.call import people
+from offhook.call import people, referral
 from offhook.call import people_messages as p
 from offhook.call.model import Connection, EndCause, Invitation, Leg, LegState, Move, Shown, Transfer
 from offhook.call.refusals import Refusal, Refused
@@ -57,6 +57,15 @@ def answered(call: Call, report: p.TransferAnswered) -> None:
     _hand_over(call, [leg], report.call)
 
 
+def done(call: Call, report: p.TransferDone) -> None:
+    transfer = call.data.transfers.pop(report.call)
+    leg, asker = call.data.legs[transfer.leg], transfer.asker
+    call.tell(asker, p.TransferAccepted(transfer.target, leg.party, asker.context))
+    call.end_leg(leg, EndCause.REMOTE_LEFT)
+    call.settle(EndCause.REMOTE_LEFT)
+    call.party_left(leg.party)
+
+
 def ended(call: Call, report: p.TransferEnded) -> None:
     transfer = call.data.transfers.pop(report.call)
     call.tell(transfer.asker, p.TransferFailed(report.cause, transfer.asker.context))
@@ -81,6 +90,8 @@ def _abandon(call: Call, id: str) -> None:
 
 
 def _hand_over(call: Call, legs: list[Leg], to: str, move: Move | None = None) -> None:
+    for leg in legs:
+        people.let_nobody_replace(call, leg)
     for leg in legs:
         del call.data.legs[leg.id]
         call.effect(p.HandOver(leg, to, move))
@@ -125,6 +136,17 @@ def wanted(call: Call, report: p.Wanted) -> None:
     _hand_over(call, legs, report.by_call, report.move)
 
 
+def hand_all_over(call: Call, command: p.HandAllOver) -> None:
+    """Two calls of one telephone become one, without it."""
+    legs = [leg for leg in people.connected_legs(call) if leg.id != command.leg]
+    if not legs or len(legs) == len(people.connected_legs(call)):
+        raise Refused(Refusal.PARTICIPANT_NOT_FOUND)
+    for leg in legs:
+        leg_left(call, leg)
+        leg.instead_of = command.instead_of
+    _hand_over(call, legs, command.to_call)
+
+
 def not_moved(call: Call, report: p.NotMoved) -> None:
     asker = report.move.asker
     event = p.MoveFailed(report.party, report.move.from_connection, report.problem, asker.context)
@@ -135,6 +157,7 @@ def arrived(call: Call, report: p.LegArrived) -> None:
     """A leg has come, by a transfer of which this is the call, or because it was moved."""
     leg, move = report.leg, report.move
     call.data.legs[leg.id] = leg
+    referral.succeeded(call, leg)
     call.join_all()
     if move is not None:
         call.tell(move.asker, p.MoveSucceeded(leg.party, move.from_connection, move.asker.context))

@@ -10,9 +10,10 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from offhook.audio import g711
+from offhook.legs import codecs
 from offhook.legs.ports import PortRange
-from offhook.legs.rtp import RtpLeg, Sockets
+from offhook.legs.rtp import RtpLeg
+from offhook.legs.rtp_path import Sockets
 from offhook.legs.slots import arrival_phase, best_slot
 from offhook.legs.udp import UdpSocket, open_udp
 from offhook.media.link import (
@@ -20,49 +21,53 @@ from offhook.media.link import (
     ConnectLeg,
     EndLeg,
     HoldLeg,
+    LegFigures,
     LegGone,
     OpenRtp,
+    OverhearLeg,
     PressDigits,
     ReseatLeg,
     RtpOpened,
     SendDigits,
     SrtpKeys,
 )
+from offhook.media.plane import DEFAULT_RATE
 from offhook.media.worker import MediaWorker
 
 if TYPE_CHECKING:
     from offhook.legs.srtp import Srtp
 
-CODECS = {codec.name: codec for codec in (g711.PCMU, g711.PCMA)}
 REPORT_S = 5.0  # between reports, by half more or less at random (RFC 3550 section 6.2)
 TIMEOUT_S = 60.0  # without a packet, of a telephone that is not on hold
 CROWD = 64  # rows that a slot may have more than twice its share, and still be chosen
 
 
 COUNTS: Mapping[str, str] = {  # packets, unless it says ms; by name: where a leg has them
-    "received": "jitter.counts.received",
-    "lost": "jitter.counts.lost",
-    "reordered": "jitter.counts.reordered",
-    "late": "jitter.counts.late",
-    "duplicates": "jitter.counts.duplicates",
-    "discarded": "jitter.counts.discarded",
-    "concealed_ms": "jitter.counts.concealed_ms",
-    "silent_ms": "jitter.counts.silent_ms",
-    "shortened_ms": "jitter.counts.shortened_ms",
-    "lengthened_ms": "jitter.counts.lengthened_ms",
-    "dropped_ms": "jitter.counts.dropped_ms",
-    "malformed": "malformed",  # no RTP, or nothing in it
-    "other_types": "other_types",  # of a payload type that was not agreed on
-    "strangers": "strangers",  # from elsewhere
-    "forged": "forged",  # SRTP: not authentic, or there before
-    "sent": "sent",
-    "unsent": "unsent",  # the kernel did not take them
-    "unreachable": "unreachable",  # times that the other side's host said so
+    "received": "receiver.jitter.counts.received",
+    "lost": "receiver.jitter.counts.lost",
+    "reordered": "receiver.jitter.counts.reordered",
+    "late": "receiver.jitter.counts.late",
+    "duplicates": "receiver.jitter.counts.duplicates",
+    "discarded": "receiver.jitter.counts.discarded",
+    "concealed_ms": "receiver.jitter.counts.concealed_ms",
+    "recovered_ms": "receiver.jitter.counts.recovered_ms",
+    "noise_ms": "receiver.jitter.counts.noise_ms",
+    "silent_ms": "receiver.jitter.counts.silent_ms",
+    "shortened_ms": "receiver.jitter.counts.shortened_ms",
+    "lengthened_ms": "receiver.jitter.counts.lengthened_ms",
+    "dropped_ms": "receiver.jitter.counts.dropped_ms",
+    "malformed": "receiver.malformed",  # no RTP, or nothing in it
+    "other_types": "receiver.other_types",  # of a payload type that was not agreed on
+    "strangers": "path.strangers",  # from elsewhere
+    "forged": "path.forged",  # SRTP: not authentic, or there before
+    "sent": "sender.sent",
+    "unsent": "path.unsent",  # the kernel did not take them
+    "unreachable": "path.unreachable",  # times that the other side's host said so
     "reports": "rtcp.reports",  # of RTCP that came
 }
 GAUGES: Mapping[str, str] = {
-    "jitter_ms": "jitter.jitter_ms",  # RFC 3550, of what comes
-    "delay_ms": "jitter.delay_ms",  # in the jitter buffer
+    "jitter_ms": "receiver.jitter.jitter_ms",  # RFC 3550, of what comes
+    "delay_ms": "receiver.jitter.delay_ms",  # in the jitter buffer
     "remote_jitter_ms": "remote_jitter_ms",  # what the other side reports
     "round_trip_ms": "rtcp.round_trip_ms",
 }
@@ -95,12 +100,13 @@ class RtpLegs:
             {
                 OpenRtp: self._open,
                 ConnectLeg: lambda order: self._with(order.leg, lambda leg: leg.connect(order.call, order.party)),
+                OverhearLeg: lambda order: self._with(order.leg, lambda leg: leg.overhear(order.call, order.party)),
                 EndLeg: lambda order: self._with(order.leg, self._end),
                 HoldLeg: lambda order: self._with(order.leg, lambda leg: leg.hold(order.held)),
                 AgreeRtp: self._agree,
                 ReseatLeg: lambda order: self._with(order.leg, partial(self._reseat, order.call)),
                 SendDigits: lambda order: self._with(
-                    order.leg, lambda leg: leg.send_digits(order.tones, order.operation)
+                    order.leg, lambda leg: leg.sender.press(order.tones, order.operation)
                 ),
                 PressDigits: lambda order: self._with(order.leg, lambda leg: leg.press(order.tones)),
             }
@@ -130,12 +136,12 @@ class RtpLegs:
 
     def _open(self, order: OpenRtp) -> None:
         try:
-            codec, srtp = _codec(order.codec), _srtp(order.srtp)
+            coding, srtp = codecs.coding(order.codec, DEFAULT_RATE), _srtp(order.srtp)
             port, sockets = self._ports.take(partial(self._sockets, order.host, order.rtcp_mux))
         except (OSError, ValueError) as error:
             self._worker.tell(LegGone(order.leg, f"its RTP port could not be opened: {error}"))
             return
-        leg = RtpLeg(order, codec, srtp, sockets, self._worker, self._settle)
+        leg = RtpLeg(order, coding, srtp, sockets, self._worker, self._settle)
         self._legs[order.leg] = leg, port
         self._review_later(leg)
         self._worker.tell(RtpOpened(order.leg, port))
@@ -145,16 +151,16 @@ class RtpLegs:
         if found is None:
             return
         leg, port = found
+        path = leg.path
         try:
-            codec, srtp = _codec(order.codec), _srtp(order.srtp) if order.srtp != leg.keys else None
-            if order.remote is not None and leg.remote is not None and order.remote != leg.remote:
-                leg.close_sockets()
-                leg.relatch(self._sockets(leg.host, order.rtcp_mux, port))
+            srtp = _srtp(order.srtp) if order.srtp != path.keys else None
+            if order.remote is not None and path.remote is not None and order.remote != path.remote:
+                path.close()
+                leg.relatch(self._sockets(path.host, order.rtcp_mux, port))
+            leg.agree(order, srtp)
         except (OSError, ValueError) as error:
             self._end(leg)
             self._worker.tell(LegGone(order.leg, f"its audio could not be changed: {error}"))
-            return
-        leg.agree(order, codec, srtp)
 
     def _reseat(self, call: str, leg: RtpLeg) -> None:
         self._stop_leading(leg)
@@ -175,7 +181,11 @@ class RtpLegs:
     def _end(self, leg: RtpLeg) -> None:
         self._stop_leading(leg)
         leg.end()
-        self._over.update(dict(zip(COUNTS, _counts_of(leg), strict=True)))
+        counts = dict(zip(COUNTS, _counts_of(leg), strict=True))
+        self._over.update(counts)
+        gauges = dict(zip(GAUGES, map(float, _gauges_of(leg)), strict=True))
+        rounded = {name: round(count) for name, count in counts.items()}
+        self._worker.tell(LegFigures(leg.id, leg.codec, rounded, gauges))
         self._reviews.pop(leg.id).cancel()
         _, port = self._legs.pop(leg.id)
         self._ports.give_back(port)
@@ -193,7 +203,7 @@ class RtpLegs:
             return
         self._review_later(leg)
         leg.report()
-        leg.watch()
+        leg.receiver.watch()
 
     def _settle(self, leg: RtpLeg, arrivals: Sequence[float]) -> None:
         """Have the leg's call ticked right after its packets arrive; of several legs the first one decides."""
@@ -209,12 +219,6 @@ class RtpLegs:
         # Senders whose packets all come at once must not have all their calls in one slot: the last would be late.
         if slots[chosen].rows <= CROWD + 2 * sum(slot.rows for slot in slots) // len(slots):
             self._worker.plane.move(call, chosen)
-
-
-def _codec(name: str) -> g711.Codec:
-    if name not in CODECS:
-        raise ValueError(f"codec {name!r}: there are {', '.join(CODECS)}")
-    return CODECS[name]
 
 
 def _srtp(keys: SrtpKeys | None) -> Srtp | None:

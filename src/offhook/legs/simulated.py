@@ -133,7 +133,7 @@ class SimulatedLeg:
             if not are_words:
                 self.tell(Told("mark", name=text, frame=self.frames))
             elif self._row is not None:
-                self._worker.ears.says(self._row.call, self._row.party, text)
+                self._worker.says(self._row.call, self._row.party, text)
 
     # ------------------------------------------------------------------------------------------ the client's side
 

@@ -2,8 +2,8 @@
 
 The rules. A leg or a stream hears the others of its call, less who is muted. Who is on hold hears nobody and is heard
 by nobody. A *prompt* hears nobody; it is heard by those it is for, on hold or not, or by every leg that is not on hold
-and the streams of all apps but its own. An *ear* is heard by nobody, and hears one party, whatever that one is kept
-from.
+and, unless it is for legs only, the streams of all apps but its own. An *ear* is heard by nobody, and hears one party,
+whatever that one is kept from.
 """
 
 from __future__ import annotations
@@ -30,10 +30,14 @@ class Kept(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What makes a row a prompt: the app (raw id) that plays it, and for whom (raw ids); for nobody: for all."""
+    """What makes a row a prompt: the app (raw id) that plays it, and for whom (raw ids); for nobody: for all.
+
+    `streams`: whether it is for streams, too, when it is for all.
+    """
 
     by: str
     to: frozenset[str] = frozenset()
+    streams: bool = True
 
 
 FREE = Kept()
@@ -50,7 +54,7 @@ def hears(listener: Row, speaker: Row, routes: Routes) -> bool:
     if (prompt := speaker.prompt) is not None:
         if prompt.to:
             return not listener.stream and listener.party in prompt.to
-        return not here.on_hold and not (listener.stream and listener.party == prompt.by)
+        return not here.on_hold and not (listener.stream and (listener.party == prompt.by or not prompt.streams))
     there = routes.get(speaker.party, FREE)
     return not (here.on_hold or there.on_hold or there.muted)
 

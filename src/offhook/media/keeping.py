@@ -16,17 +16,32 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from offhook.media.link import UNCOUNTED, Act, Commit, Kept, KeptAll, Link, Order, StreamOddity, Tiding, Welcome
+from msgspec import structs
+
+from offhook.media.link import (
+    UNCOUNTED,
+    Act,
+    Commit,
+    Kept,
+    KeptAll,
+    Link,
+    Order,
+    SpeechEnded,
+    StreamOddity,
+    Tiding,
+    Welcome,
+)
 
 UNHANDLED = 10_000  # tidings; at some ten a call, a control process may be away for a thousand calls' lives
+SPEECH_LIMIT = 8 << 20  # bytes of what callers said, in tidings not handled yet: half of what the link holds
 
 
 class Keeping:
     """The worker's end of the links to control, which come and go; the worker sends and receives here all the while.
 
     Bounds: `UNHANDLED` tidings. When there are more, the oldest `StreamOddity` goes, else the oldest tiding, and `lost`
-    counts. How many values there are is up to control, which holds all of them itself: each of its calls and phones,
-    and each event on its way.
+    counts. `SPEECH_LIMIT`: what more is said is told without its audio. How many values there are is up to control,
+    which holds all of them itself: each of its calls and phones, and each event on its way.
     """
 
     def __init__(self, welcome: Welcome) -> None:
@@ -43,6 +58,8 @@ class Keeping:
 
     def send(self, tiding: Tiding) -> None:
         """Tell control, or whoever comes after it."""
+        if isinstance(tiding, SpeechEnded) and self._speech() + len(tiding.pcm) > SPEECH_LIMIT:
+            tiding = structs.replace(tiding, pcm=b"")
         if not isinstance(tiding, UNCOUNTED):
             self._remember(tiding)
         if self._link is not None:
@@ -102,6 +119,10 @@ class Keeping:
                 errors.append(error)
         if errors:
             raise ExceptionGroup("orders that could not be carried out", errors)
+
+    def _speech(self) -> int:
+        """Return how many bytes of speech control has not handled."""
+        return sum(len(tiding.pcm) for _, tiding in self._unhandled if isinstance(tiding, SpeechEnded))
 
     def _remember(self, tiding: Tiding) -> None:
         if len(self._unhandled) >= UNHANDLED:

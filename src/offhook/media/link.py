@@ -60,6 +60,17 @@ class ConnectLeg(Order, frozen=True):
     party: str
 
 
+class OverhearLeg(Order, frozen=True):
+    """Let the legs of `call` hear a telephone that has not answered yet: how it rings there, or an announcement.
+
+    It hears nobody, and no stream hears it; `ConnectLeg` or `EndLeg` ends that.
+    """
+
+    leg: str
+    call: str
+    party: str
+
+
 class EndLeg(Order, frozen=True):
     """Take the leg out of the mix, tell its client `reason` and, unless it is a phone that stays, close its socket."""
 
@@ -72,6 +83,32 @@ class ReseatLeg(Order, frozen=True):
 
     leg: str
     call: str
+
+
+class LendLeg(Order, frozen=True):
+    """Let the connected leg, which has a mix of its own (`ReseatLeg`, `lent_mix`), take part in a call of worker `to`.
+
+    What it says goes there, and what it hears comes from there: see `BorrowLeg` and `media.tie`.
+    """
+
+    leg: str
+    mix: str
+    to: int
+
+
+class BorrowLeg(Order, frozen=True):
+    """Put the leg that worker `of` lends into the mix of `call`, as `party`: `ReseatLeg` applies to it here, too."""
+
+    leg: str
+    call: str
+    party: str
+    of: int
+
+
+class ReturnLeg(Order, frozen=True):
+    """The leg is lent, or borrowed, no more. One that is neither is ignored."""
+
+    leg: str
 
 
 class MoveLeg(Order, frozen=True):
@@ -91,8 +128,9 @@ class SrtpKeys(msgspec.Struct, frozen=True):
 class OpenRtp(Order, frozen=True):
     """Open a telephone's RTP port on the local address `host`; answered by `RtpOpened`, or `LegGone` when it cannot be.
 
-    `codec` is PCMU or PCMA. `dtmf_type` is the payload type of telephone events, None for none. `remote` is where to
-    send until packets come, and where they come from is known. `rtcp_mux`: RTCP on the same port, not on the one above.
+    `codec` is one of `legs.codecs.NAMES`. `dtmf_type` is the payload type of telephone events, None for none. `remote`
+    is where to send until packets come, and where they come from is known. `rtcp_mux`: RTCP on the same port, not on
+    the one above.
     """
 
     leg: str
@@ -108,7 +146,9 @@ class OpenRtp(Order, frozen=True):
 class AgreeRtp(Order, frozen=True):
     """What has been agreed on with the telephone since `OpenRtp`, which it replaces: codec, types, where to send.
 
-    `remote` is None when it stays where it was; else packets may come from elsewhere now. `held`: see `HoldLeg`.
+    `remote` is None when it stays where it was; else packets may come from elsewhere now. `held`: see `HoldLeg`. What
+    it sends has the types of what it is sent, unless they are named. `dtmf_rate`: clock of the events it is sent, Hz.
+    `ptime_ms`: of the packets it is sent, 10 to 60. `parameters`: what it says of the codec (a=fmtp).
     """
 
     leg: str
@@ -119,6 +159,11 @@ class AgreeRtp(Order, frozen=True):
     rtcp_mux: bool = False
     srtp: SrtpKeys | None = None
     held: bool = False
+    receive_type: int | None = None
+    receive_dtmf_type: int | None = None
+    dtmf_rate: int = 8000
+    ptime_ms: int = 20
+    parameters: str = ""
 
 
 class HoldLeg(Order, frozen=True):
@@ -234,8 +279,12 @@ Act = (
     | RingPhone
     | PhoneWaits
     | ConnectLeg
+    | OverhearLeg
     | EndLeg
     | ReseatLeg
+    | LendLeg
+    | BorrowLeg
+    | ReturnLeg
     | MoveLeg
     | OpenRtp
     | AgreeRtp
@@ -331,6 +380,18 @@ class RtpOpened(Tiding, frozen=True):
     port: int
 
 
+class LegFigures(Tiding, frozen=True):
+    """How the audio of a telephone's leg was, once it has ended: follows every `RtpOpened`.
+
+    `counts` and `gauges` are those of `legs.rtp_legs`, the gauges as they were at the end.
+    """
+
+    leg: str
+    codec: str
+    counts: dict[str, int]
+    gauges: dict[str, float]
+
+
 class DigitsPressed(Tiding, frozen=True):
     leg: str
     tones: str
@@ -368,7 +429,8 @@ class SpeechBegan(Tiding, frozen=True):
 class SpeechEnded(Tiding, frozen=True):
     """What the party said: PCM, 16 kHz, 16-bit, mono, 30 s at most (960,000 bytes), a little quiet around it.
 
-    `truth`: the words, when a simulated party's client has told them; "" otherwise. The ear listens no more.
+    `truth`: the words, when a simulated party's client has told them; "" otherwise. The ear listens no more. `pcm` is
+    empty when too much speech waits for control (`media.keeping`).
     """
 
     ear: str
@@ -442,6 +504,19 @@ class Vitals(Tiding, frozen=True):
 
 UNCOUNTED: tuple[type[Tiding], ...] = (Welcome, Kept, KeptAll, Vitals)
 """Tidings that `Commit.seen` does not count: they are about the worker as it is, and are never told again."""
+
+
+# ------------------------------------------------------------------------------------------------ names of mixes
+
+
+def lent_mix(call: str, leg: str) -> str:
+    """Return the name of the mix that a leg has for itself while it is lent to `call` of another worker."""
+    return f"{call}/{leg}"
+
+
+def call_of(mix: str) -> str:
+    """Return the call that a mix belongs to: its own name, or the first part of what `lent_mix` made."""
+    return mix.partition("/")[0]
 
 
 # ------------------------------------------------------------------------------------------------ the link itself

@@ -22,14 +22,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from offhook.audio import g711, pcm
 from offhook.audio.resample import resampler
-from offhook.media.batch import Batched, Reader, Transmit
+from offhook.media.batch import Batched, Paced, Reader, Transmit, Writer
 from offhook.media.dominant import SPEAKERS, Dominant
 from offhook.media.hearing import FREE, Hearing, Kept, Prompt, Routes, hears
 from offhook.wire import streaming, websocket
@@ -67,9 +67,11 @@ class Row:
     unmixed: bool = False
     prompt: Prompt | None = None  # it only plays: its sink is not used
     ear_for: str | None = None  # it only listens, to this party
+    retune: Callable[[int], None] | None = None  # it can have any rate, and takes that of the mix when told
     codec: g711.Codec | None = None  # a leg whose frames are octets, at 8 kHz: a whole slot is decoded at once
-    batched: Batched | None = None  # a stream that can be read together with others
-    transmit: Transmit | None = None  # writes into its socket: how much it took; None: use `sink`
+    batched: Batched | None = None  # can be read together with others
+    paced: Paced | None = None  # a leg that can be written to together with others
+    transmit: Transmit | None = None  # writes into a stream's socket: how much it took; None: use `sink`
     sent: int = 0  # messages, by `transmit`
     faults: int = 0  # ticks in which its source or sink raised, or gave a frame of a wrong size
 
@@ -102,20 +104,17 @@ class Inlet:
         self.polls = [(row, row.source.poll) for row in rows]
         self.index = np.array(index)
         self.codec = codec
-        self.silence = pcm.silence(rate) if codec is None else bytes([codec.silence]) * g711.OCTETS_PER_FRAME
-        self.reader = Reader(rows) if rows[0].stream else None
+        self.silence = pcm.silence(rate)
+        self.reader = Reader(rows) if rows[0].stream or codec is not None else None
         self.converter = Converter(rate, mix_rate, len(rows)) if rate != mix_rate else None
 
     def fill(self, mix: Samples, audible: npt.NDArray[np.bool_], now: float) -> None:
         """Put each row's frame into its line of `mix`; note in `audible` whose frame is not all zeros."""
-        if self.reader is not None:
-            block = self.reader.read(now)
-            audible[self.index] = block.any(axis=1)
-        elif self.codec is None:
-            block = pcm.as_samples(self._poll(now)).reshape(len(self.rows), -1)
+        block: npt.NDArray[Any] = self._poll(now) if self.reader is None else self.reader.read(now)
+        if self.codec is None:
             audible[self.index] = block.any(axis=1)
         else:
-            block = self.codec.decode(np.frombuffer(self._poll(now), np.uint8)).reshape(len(self.rows), -1)
+            block = self.codec.decode(block)
             audible[self.index] = self.codec.audible(block)
         mix[self.index] = block if self.converter is None else self.converter(block)
 
@@ -124,7 +123,7 @@ class Inlet:
         if self.reader is not None:
             self.reader.leave_all()
 
-    def _poll(self, now: float) -> bytes:
+    def _poll(self, now: float) -> Samples:
         """Return a frame of each row, one after the other."""
         frames = []
         size = len(self.silence)
@@ -140,7 +139,7 @@ class Inlet:
                 row.faults += 1
                 frame = self.silence
             frames.append(frame)
-        return b"".join(frames)
+        return pcm.as_samples(b"".join(frames)).reshape(len(frames), -1)
 
 
 # ------------------------------------------------------------------------------------------------ out of the matrix
@@ -173,6 +172,7 @@ class Outlet:
         self.codec = codec
         self.bytes = pcm.bytes_per_frame(rate) if codec is None else g711.OCTETS_PER_FRAME
         self.converter = Converter(mix_rate, rate, len(feeds)) if rate != mix_rate else None
+        self.writer = None if codec is None else Writer(self.rows, self.bytes)
         self.messages: websocket.AudioMessages | None = None
         if feeds[0].row.stream:
             parties = [None if feed.speaker is None else feed.speaker.party for feed in feeds]
@@ -183,20 +183,23 @@ class Outlet:
         frames = mix.frames[self.index]
         if self.converter is not None:
             frames = self.converter(frames)
-        if self.messages is None:
-            self._send(self._cut(frames))
-        else:
+        if self.messages is not None:
             keys = os.urandom(websocket.KEY * len(self.feeds))
             self._transmit(self.messages.make(frames, stamp, ~mix.audible[self.index], keys))
+        elif self.codec is not None and self.writer is not None:
+            self.writer.write(self.codec.encode(frames))
+        else:
+            self._send(frames.tobytes())
 
-    def _cut(self, frames: Samples) -> list[bytes]:
-        data, size = (frames if self.codec is None else self.codec.encode(frames)).tobytes(), self.bytes
-        return [data[at : at + size] for at in range(0, len(data), size)]
+    def let_go(self) -> None:
+        """The rows are going to be sent to by others."""
+        if self.writer is not None:
+            self.writer.leave_all()
 
-    def _send(self, pieces: Sequence[bytes]) -> None:
-        for row, send, piece in zip(self.rows, self.sends, pieces, strict=True):
+    def _send(self, data: bytes) -> None:
+        for line, (row, send) in enumerate(zip(self.rows, self.sends, strict=True)):
             try:
-                send(piece)
+                send(data[line * self.bytes : (line + 1) * self.bytes])
             except Exception:
                 row.faults += 1
 
@@ -261,6 +264,13 @@ class Mix:
         for outlet in self.to_legs:
             outlet.deliver(self, b"")
 
+    def let_go(self) -> None:
+        """The rows are going to be in another mix."""
+        for inlet in self.inlets:
+            inlet.let_go()
+        for outlet in self.outlets:
+            outlet.let_go()
+
     def _inlets(self) -> list[Inlet]:
         by_kind: dict[tuple[object, ...], list[int]] = {}
         for line, row in enumerate(self.rows):
@@ -321,12 +331,16 @@ class Slot:
         """Make the matrices' shape anew, carrying over what was said, and what filters and choices remember."""
         before = self.mixes + self.moved_in
         self.moved_in = []
-        for inlet in (inlet for mix in before for inlet in mix.from_streams):
-            inlet.let_go()
+        for mix in before:
+            mix.let_go()
         by_rate: dict[int, list[list[Row]]] = {}
         for rows in self.calls.values():
             rate = max((row.rate for row in rows if row.stream), default=DEFAULT_RATE)
             by_rate.setdefault(rate, []).append(rows)
+            for row in rows:
+                if row.retune is not None and row.rate != rate:
+                    row.rate = rate
+                    row.retune(rate)
         self.mixes = [Mix(rate, calls, self.routes) for rate, calls in by_rate.items()]
         _carry_over(before, self.mixes)
         self.stale = False

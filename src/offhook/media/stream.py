@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from offhook.audio import pcm
 from offhook.audio.playout import Playout
-from offhook.media.batch import DEEPEST, Envelope, Regular
+from offhook.media.batch import DEEPEST, Envelope, Leave, Regular, alone
 from offhook.media.dial import AppSocket, Dial, DialError
 from offhook.media.heard import Heard, is_asked
 from offhook.media.link import OpenStream, StreamDown, StreamEnded, StreamOddity, StreamUp, Tiding
@@ -48,7 +48,7 @@ class MediaStream:
         self._socket: AppSocket | None = None
         self._writable = False
         self._queue: deque[bytes] = deque()
-        self._settle: Callable[[], None] = _no_need
+        self._leave: Leave = alone
         self._lost: asyncio.Future[tuple[bool, str]] = self._loop.create_future()
         self._task: asyncio.Task[None] | None = None
         self._rates = RateWatch(order.rate)
@@ -84,18 +84,19 @@ class MediaStream:
             self._heard.pulled()
         return frame
 
-    def regular(self, settle: Callable[[], None]) -> Regular | None:
+    def regular(self, leave: Leave) -> Regular | None:
         """Say how the next ticks can be had without `poll`: see `batch.Batched`."""
         receive = None if self._socket is None else self._socket.receive
         if receive is None or self._heard is not None:
             return None
-        self._settle = settle
+        self._leave = leave
         if self.playout.is_idle:
             return Regular(receive, None, self._idled)
         waiting = self.playout.in_step(DEEPEST)
         if waiting is None:
             return None
-        return Regular(receive, Envelope(self._reader.head, self._reader.tail), self._stepped, waiting)
+        envelope = Envelope(self._reader.head, self._reader.tail)
+        return Regular(receive, envelope, self._stepped, waiting, len(waiting))
 
     def _idled(self, ticks: int, now: float, waiting: list[bytes]) -> None:
         self.playout.idled(ticks)
@@ -164,7 +165,7 @@ class MediaStream:
     def on_writable(self, writable: bool) -> None:
         self._writable = writable and self._socket is not None
         if not writable:
-            self._settle()  # It takes a poll to send what is left.
+            self._leave()  # It takes a poll to send what is left.
         while self._writable and self._queue and self._socket is not None:
             self._socket.send(self._queue.popleft())
             self._sent += 1
@@ -172,7 +173,7 @@ class MediaStream:
             self.row.transmit = self._socket.transmit if self._writable and self._socket is not None else None
 
     def on_closed(self, clean: bool, detail: str) -> None:
-        self._settle()
+        self._leave()
         self._writable = False
         self._socket = None
         self.row.transmit = None
@@ -195,7 +196,7 @@ class MediaStream:
         if self._task is not None:
             self._task.cancel()
         self._writable = False
-        self._settle()
+        self._leave()
         if (socket := self._socket) is not None:
             while self._queue:
                 socket.send(self._queue.popleft())  # It may be lost in this, and then does nothing.
@@ -272,7 +273,7 @@ class MediaStream:
     def _end(self) -> None:
         if self._ended:
             return
-        self._settle()
+        self._leave()
         self._plane.remove(self.row)
         self.playout.flush()
         self._tell(StreamEnded(self.order.stream, self.stats()))
@@ -281,12 +282,12 @@ class MediaStream:
         # Full collections are rare, so nothing that has ended may stand in a circle: the row has us as its source and
         # sink, and a task that was cancelled has us in its traceback.
         del self.row
-        self._settle = _no_need
+        self._leave = alone
         self._task = None
 
     def stats(self) -> dict[str, int]:
         """Return what was counted: messages and frames unless the name says bytes."""
-        self._settle()
+        self._leave()
         return {
             "sent": self.sent,
             "dropped": self.dropped + len(self._queue),
@@ -300,10 +301,6 @@ class MediaStream:
             "faults": self.row.faults,
             **{f"odd: {cause}": count for cause, count in self.oddities.items()},
         }
-
-
-def _no_need() -> None:
-    """Nobody has counted anything for us."""
 
 
 def _message(text: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from offhook.media.bad_socket import over_socket
 from offhook.media.clock import Clock
@@ -28,6 +28,9 @@ from offhook.media.player import Players
 from offhook.media.stream import MediaStream
 from offhook.media.vitals import VitalSigns
 
+if TYPE_CHECKING:
+    from offhook.media.tie import Tie
+
 
 class MediaWorker:
     """Owns the plane, its clock and the streams. How parties reach us (`offhook.legs`) registers its own orders.
@@ -47,6 +50,7 @@ class MediaWorker:
         self.register({OpenStream: self._open_stream, CloseStream: self._close_stream, RouteParty: self._route})
         self.players = Players(self)
         self.ears = Ears(self)
+        self.lent: dict[str, Tie] = {}  # by mix that a leg has for itself: who takes part elsewhere
 
     def register(self, handlers: Mapping[type[Order], Callable[[Any], None]]) -> None:
         """Let `handlers` carry out further kinds of orders. Several may take one kind: each knows its own legs."""
@@ -67,11 +71,21 @@ class MediaWorker:
 
     def pressed(self, call: str, leg: str, tones: str) -> None:
         """A party of `call` pressed digits: every stream of the call that wants them hears of it, and control."""
+        if (tie := self.lent.get(call)) is not None:
+            tie.pass_tones(tones)
+            return
         self.tell(DigitsPressed(leg, tones))
         for stream in self._streams.values():
             if stream.order.call == call:
                 for tone in tones:
                     stream.send_digit(tone)
+
+    def says(self, call: str, party: str, words: str) -> None:
+        """The client of a simulated party tells the words that the audio brings which is now being played."""
+        if (tie := self.lent.get(call)) is not None:
+            tie.pass_words(words)
+        else:
+            self.ears.says(call, party, words)
 
     async def close(self) -> None:
         """Stop the clock, close every stream and wait for the sockets to be gone: 2 s at most."""

@@ -15,13 +15,16 @@ import msgspec
 from msgspec import structs
 
 from offhook.call.model import CallData
+from offhook.call.operations import Failure, Problem
 from offhook.media.link import UNCOUNTED, Act, Commit, Link, Tiding
 from offhook.media.weather import Weather
+from offhook.server.accounts import Account
 from offhook.server.delivery import Parcel
 from offhook.server.repeats import Answer, Done
 
 log = logging.getLogger(__name__)
 
+INTERRUPTED = "the server was restarted meanwhile"
 COPY_LIMIT = 256 << 10  # bytes of one value; what is larger is not kept, and said
 TIMELINE_TAIL = 20  # newest entries of a call's timeline that its copy has
 LAZY = 100  # tidings that changed nothing; with the next one the worker is told so
@@ -39,13 +42,14 @@ class CallCopy(msgspec.Struct, tag="call"):
 
     data: CallData
     began: float
-    original: str | None
     rings: dict[str, Ring]  # by invitation
     streams: list[tuple[str, int]]  # (connection, epoch) whose StreamEnded is to come
     stats: dict[str, dict[str, int]]
     timeline: list[dict[str, Any]]  # its newest TIMELINE_TAIL entries
     weather: Weather | None = None
     events: dict[str, int] = {}  # so far, by kind; counted under weather only
+    account: Account | None = None  # where call records are written
+    borrowed: dict[str, int] = {}  # by leg: the number of the other worker where it is
 
 
 class PhoneCopy(msgspec.Struct, tag="phone"):
@@ -84,11 +88,14 @@ def encode(copy: Copy) -> bytes:
     """Return `copy` as the worker keeps it.
 
     A call that is larger than COPY_LIMIT goes without its timeline and its custom contexts, which only a redirect to
-    another app would need.
+    another app would need; and, if that is not enough, without the sources of prompts not made yet, which then fail.
     """
     data = _encoder.encode(copy)
     if len(data) > COPY_LIMIT and isinstance(copy, CallCopy):
-        data = _encoder.encode(structs.replace(copy, timeline=[], data=_without_contexts(copy.data)))
+        copy = structs.replace(copy, timeline=[], data=_without_contexts(copy.data))
+        data = _encoder.encode(copy)
+        if len(data) > COPY_LIMIT:
+            data = _encoder.encode(structs.replace(copy, data=_without_prompts(copy.data)))
     return data
 
 
@@ -98,6 +105,14 @@ def _without_contexts(data: CallData) -> CallData:
         for id, each in data.invitations.items()
     }
     return replace(data, custom_context=None, invitations=invitations)
+
+
+def _without_prompts(data: CallData) -> CallData:
+    lost = Failure(Problem.SPEECH_SERVICE, INTERRUPTED, 0)
+    operations = {
+        id: replace(each, sources=(), failure=lost) if each.sources else each for id, each in data.operations.items()
+    }
+    return replace(data, operations=operations)
 
 
 def decode(data: bytes) -> Copy:

@@ -47,6 +47,7 @@ def _create(api: Api, asked: Asked) -> Answer:
     )
     caller = f"4:{number}" if number else party
     call = api.control.create_call(worker, connection, targets, caller, wanted.source_display_name or "")
+    _expect_texts(api, wanted.call_intelligence_options)
     return _made(call, connection)
 
 
@@ -72,7 +73,13 @@ def _answer(api: Api, asked: Asked) -> Answer:
         answered_by=party,
     )
     api.control.answer(token, connection)
+    _expect_texts(api, wanted.call_intelligence_options)
     return _made(record.data, connection)
+
+
+def _expect_texts(api: Api, options: rest.CallIntelligenceOptions | None) -> None:
+    if options is not None and options.cognitive_services_endpoint:
+        api.control.exchange.operations.expect_texts()
 
 
 def _redirect(api: Api, asked: Asked) -> Answer:

@@ -26,8 +26,9 @@ from starlette.types import ASGIApp
 from offhook.media import socket_link
 from offhook.media.egress import AddressPolicy
 from offhook.media.link import Tiding, memory_pair
-from offhook.server import identity, openapi, tls
+from offhook.server import identity, logs, openapi, tls
 from offhook.server.api import Api
+from offhook.server.call_records import RecordFile
 from offhook.server.callers import Callers
 from offhook.server.clips import Clips
 from offhook.server.config import Settings
@@ -95,6 +96,7 @@ class Server(Listening):
 
     async def _start(self) -> None:
         settings = self.settings
+        logs.configure(settings)
         trust = tls.client_context([self.tls.ca, *([settings.ca] if settings.ca else [])])
         policy = settings.address_policy()
         if not self._remote:
@@ -113,11 +115,15 @@ class Server(Listening):
             ring_timeout_s=settings.ring_timeout_s,
             max_calls=settings.max_calls,
         )
+        accounting = self.control.exchange.accounting
+        if settings.records.file is not None:
+            accounting.file = RecordFile(settings.records.file, settings.records.redact_numbers)
         self._metrics.watch_calls(self.control)
         if self._remote:
             self._connect()
         else:
             await self._start_media(policy, trust, audio)
+        self._stack.push_async_callback(accounting.close)
         self._stack.push_async_callback(self.control.close)
         await self._wait_for_workers()
         certificate = tls.server_context(*self._certificate())
@@ -197,6 +203,8 @@ class Server(Listening):
         engines = Engines(speech.synthesizer, speech.recognizer, speech.options)
         studio = Studio(Clips(self.settings.data_dir / "prompts"), fetcher, engines)
         self._stack.push_async_callback(studio.close)
+        if speech.preload:
+            studio.warm_up()
         return studio
 
     def _routes(

@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, Setting
 
 from offhook.media.egress import AddressPolicy, IPNetwork
 from offhook.server import files, sip_config
+from offhook.server.records_config import Logs, Records
 from offhook.server.sip_config import RouteTo, Sip, SipPhone, Trunk
 from offhook.server.speech_config import Speech
 
@@ -205,6 +206,8 @@ class Settings(BaseSettings):
         default=None, description="URL of the issuer's keys (JWKS); unless given, its OpenID configuration tells."
     )
 
+    records: Records = Field(default_factory=Records, description="Call records: a section, see call-records.md.")
+    logs: Logs = Field(default_factory=Logs, description="Numbers in logs: a section, see call-records.md.")
     speech: Speech = Field(default_factory=Speech, description="Who speaks and listens: a section, see speech.md.")
     sip: Sip = Field(default_factory=Sip, description="SIP and RTP: a section of its own, see telephones.md.")
     trunk: list[Trunk] = Field(default=[], max_length=1000, description="Providers and PBXs: sections [[trunk]].")
@@ -277,6 +280,8 @@ class Settings(BaseSettings):
     def _bad_files(self) -> list[str]:
         paths = {"tls_cert": self.tls_cert, "tls_key": self.tls_key, "ca": self.ca}
         problems = [f"{name}: there is no file {path}" for name, path in paths.items() if path and not path.is_file()]
+        if self.records.file is not None and not self.records.file.parent.is_dir():
+            problems.append(f"records.file: there is no directory {self.records.file.parent}")
         try:
             self.access_keys()
         except (OSError, ValueError) as error:

@@ -92,7 +92,6 @@ class Control:
         record = self._open(worker, Shown(caller, name, context))
         record.weather = weather
         leg, invitation, token = worker.ids.guid(), worker.ids.guid(), secrets.token_urlsafe(24)
-        record.original = invitation
         self.registry.by_leg[leg] = record
         with self.exchange.steps.step():
             worker.send(link.ExpectLeg(leg, token, rate, record.data.id, weather=weather))
@@ -102,7 +101,7 @@ class Control:
     def call_from(self, worker: Worker, leg: str, opening: link.OpenRtp, shown: Shown, to: str) -> None:
         """A telephone calls `to`, as `leg` of `worker` (from `place`), which `opening` makes."""
         record = self._open(worker, shown)
-        record.original = invitation = worker.ids.guid()
+        invitation = worker.ids.guid()
         self.registry.by_leg[leg] = record
         with self.exchange.steps.step():
             worker.send(opening)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import phonenumbers
 
+POSSIBLE = phonenumbers.ValidationResult.IS_POSSIBLE
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -39,12 +41,15 @@ class Dialled:
 def e164(text: str, region: str = "") -> str:
     """Return a number in E.164 form, such as `+15550100`; `region` (ISO 3166, such as "US") reads national ones.
 
-    Raises `ValueError` for what cannot be a telephone number there.
+    Raises `ValueError` for what cannot be a telephone number there. What is not written with a + has to be as long as
+    numbers of the region are, as 100 is more likely somebody at a PBX than +1100.
     """
     try:
         number = phonenumbers.parse(text, region.upper() or None)
     except phonenumbers.NumberParseException as error:
         raise ValueError(f"{text[:40]!r} is no telephone number: {error}") from None
+    if not text.startswith("+") and phonenumbers.is_possible_number_with_reason(number) != POSSIBLE:
+        raise ValueError(f"{text[:40]!r} is no telephone number: too short or too long for one there")
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 

@@ -3,8 +3,9 @@
 Nothing here waits: orders go down the link, events into the webhooks' queues. A message that follows from an effect is
 handled after the effects before it, never in between. One message with all that follows is a *step* (`server.steps`).
 
-A call lives in one media worker, with all its legs and streams. Only a phone that waits may stand on another one than
-the call that is for it: its client is then told to move, and rings when it has come.
+A call lives in one media worker, with its streams and nearly all of its legs. A phone that waits may stand on another
+one than the call that is for it: its client is then told to move, and rings when it has come. A leg that is connected
+and moves into a call of another worker is lent to it (`server.moves`).
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from msgspec import structs
 from offhook.call import messages as m
 from offhook.call import people_messages as p
 from offhook.call.call import Call
-from offhook.call.model import CallData, Connection, EndCause, Shown, StreamFailure, StreamOptions
+from offhook.call.model import CallData, Connection, EndCause, Release, Shown, StreamFailure, StreamOptions
 from offhook.media import link
+from offhook.server import moves
+from offhook.server.accounting import Accounting
 from offhook.server.adoption import Ring
 from offhook.server.delivery import Parcel, Settled
 from offhook.server.operations import Operations, StudioLike
@@ -37,8 +40,15 @@ if TYPE_CHECKING:
 class Notifier(Protocol):
     """Where events go."""
 
-    def notice(self, call: CallData, connection: Connection, event: m.Event, callback: str | None) -> Parcel | None:
-        """Make what tells an app of an event; None when it would not understand it."""
+    def notice(
+        self,
+        call: CallData,
+        connection: Connection,
+        event: m.Event,
+        callback: str | None,
+        release: Release | None = None,
+    ) -> Parcel | None:
+        """Make what tells an app of an event; None when it would not understand it. `release`: see `Notify`."""
 
     def offer(self, call: CallData, to: str, shown: Shown, context: str, token: str, seconds: float) -> Parcel | None:
         """Make what tells the apps of an incoming call; None when none listens."""
@@ -60,6 +70,7 @@ class Exchange:
         studio: StudioLike,
     ) -> None:
         self.registry = registry
+        self.workers = workers
         self.steps = Steps(workers, self._keep, notifier.post)
         self._notifier = notifier
         self._socket_token = socket_token
@@ -70,22 +81,28 @@ class Exchange:
         self._busy = False
         self.operations = Operations(studio, self.submit, wall)
         self.telephones: Telephones | None = None
+        self.accounting = Accounting(self.steps, wall)
 
     def submit(self, record: CallRecord, message: m.Message) -> None:
         """Handle `message` and whatever follows from it. Raises `Refused` for a command that does not apply."""
         if self._busy:
             self.follow_ups.append((record, message))
             return
-        effects = record.call.handle(message, self._loop.time())
+        effects = self._handle(record, message)
         self._busy = True
         with self.steps.step():
             try:
                 self._carry_out(record, effects)
                 while self.follow_ups:
                     record, message = self.follow_ups.popleft()
-                    self._carry_out(record, record.call.handle(message, self._loop.time()))
+                    self._carry_out(record, self._handle(record, message))
             finally:
                 self._busy = False
+
+    def _handle(self, record: CallRecord, message: m.Message) -> list[m.Effect]:
+        effects = record.call.handle(message, self._loop.time())
+        self.accounting.note(record, message, effects)
+        return effects
 
     def open_call(
         self, worker: Worker, shown: Shown, ring_timeout_s: float, id: str | None = None, locator: str | None = None
@@ -103,6 +120,7 @@ class Exchange:
         )
         record = self.registry.calls[data.id] = CallRecord(Call(data), worker, self._wall())
         worker.calls.add(data.id)
+        self.accounting.begin(record)
         return record
 
     def _carry_out(self, record: CallRecord, effects: list[m.Effect]) -> None:
@@ -124,7 +142,7 @@ class Exchange:
                 case m.EndLeg(leg, cause):
                     self.registry.by_leg.pop(leg, None)
                     self.note(record, "leg ended", cause=cause.value)
-                    record.worker.send(link.EndLeg(leg, cause.value))
+                    record.home(leg).send(link.EndLeg(leg, cause.value))
                     self.free_phone(leg)
                     if self.telephones is not None:
                         self.telephones.end(leg, cause)
@@ -133,41 +151,49 @@ class Exchange:
                 case m.CloseStream(connection):
                     epoch = record.data.connections[connection].stream.epoch
                     record.worker.send(link.CloseStream(stream_id(connection, epoch)))
-                case m.Notify(connection, event, callback):
+                case m.Notify(connection, event, callback, release):
                     self.note(record, type(event).__name__, connection=connection, **details(event))
-                    parcel = self._notifier.notice(record.data, record.data.connections[connection], event, callback)
+                    app = record.data.connections[connection]
+                    parcel = self._notifier.notice(record.data, app, event, callback, release)
                     if parcel is not None:
                         self.steps.tell(record, self._under_weather(record, parcel))
                     if isinstance(event, m.CallDisconnected):
                         self.registry.by_connection.pop(connection, None)
                 case m.CallOver():
                     self._forget(record)
+                case p.ReferralRings() | p.ReferralEnded():
+                    if self.telephones is not None:
+                        self.telephones.tell_referrer(effect)
                 case p.OpenCall() | p.Tell() | p.Fetch() | p.HandOver():
                     self._between_calls(record, effect)
                 case _:
                     self.operations.carry_out(record, effect)
+        moves.give_back(record)
 
     def _between_calls(self, record: CallRecord, effect: p.Effect) -> None:
-        """Carry out what a call wants of another one. Both are in one worker, so that a step is one for the two."""
+        """Carry out what a call wants of another one."""
         calls = self.registry.calls
         match effect:
+            case p.OpenCall(id, _, first) if self.telephones and self.telephones.trunk_transfers(first.leg, first.to):
+                self.note(record, "trunk is asked to transfer", to=first.to)
+                self.telephones.ask_to_transfer(first.leg, first.to, id)
             case p.OpenCall(id, shown, first):
                 opened = self.open_call(record.worker, shown, record.data.ring_timeout, id)
                 opened.weather = record.weather
                 self.submit(opened, first)
             case p.Tell(id, report) if id in calls:
                 self.submit(calls[id], report)
-            case p.Fetch(parties, id, move) if id in calls and calls[id].worker is record.worker:
+            case p.Fetch(parties, id, move) if id in calls:
                 self.submit(calls[id], p.Wanted(parties, record.data.id, move))
             case p.Fetch(parties, id, move):
-                problem = p.MoveProblem.OTHER_WORKER if id in calls else p.MoveProblem.NOT_THERE
                 for party in parties:
-                    self.submit(record, p.NotMoved(party, move, problem))
+                    self.submit(record, p.NotMoved(party, move, p.MoveProblem.NOT_THERE))
             case p.HandOver(leg, to_call, move):
                 self.registry.by_leg[leg.id] = other = calls[to_call]
+                self.accounting.leg_moved(leg.id, other)
                 if (phone := self.registry.phones.get(leg.id)) is not None:
                     phone.call = to_call
-                record.worker.send(link.ReseatLeg(leg.id, to_call))
+                moves.hand_over(leg, record, other)
                 self.submit(other, p.LegArrived(leg, move))
 
     def _invite(self, record: CallRecord, invitation: str, to: str) -> None:
@@ -189,7 +215,7 @@ class Exchange:
         if phones:
             self.submit(record, m.Unreachable(invitation, EndCause.BUSY))
             return
-        if self.telephones is not None and self.telephones.reaches(to, by_app=invitation != record.original):
+        if self.telephones is not None and self.telephones.reaches(to, by_app=not asked.dialled):
             leg = record.worker.ids.guid()
             self.registry.by_leg[leg] = record
             self.note(record, "telephone rings", to=to)
@@ -197,7 +223,7 @@ class Exchange:
             self.telephones.call(record.worker, leg, to, shown)
             return
         # A number that an app calls is somebody else's phone; only what a caller dialled, and users, are apps'.
-        for_apps = not to.startswith("4:") or invitation == record.original
+        for_apps = not to.startswith("4:") or asked.dialled
         context, token = record.worker.ids.incoming_call_context()
         seconds = record.data.ring_timeout if asked.ring_timeout is None else asked.ring_timeout
         parcel = self._notifier.offer(record.data, to, shown, context, token, seconds) if for_apps else None
@@ -282,9 +308,11 @@ class Exchange:
             if self.registry.by_leg.get(leg) is record:  # A transferee is of another call still.
                 del self.registry.by_leg[leg]
         self.registry.finished.append(record)
+        self.accounting.over(record)
 
     def _keep(self, record: CallRecord) -> None:
         """Let the worker keep the call as it is now; when it is over, until its last event is delivered."""
+        self.accounting.settle(record)
         data, step = record.data, record.worker.step
         if data.over and not record.undelivered:
             self.steps.forget(record)

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from offhook.legs.ports import PortRange
 from offhook.legs.rtp_legs import RtpLegs
@@ -19,6 +20,7 @@ from offhook.media.dial import Dialer
 from offhook.media.egress import AddressPolicy
 from offhook.media.keeping import Keeping
 from offhook.media.link import Welcome
+from offhook.media.tie import Ties
 from offhook.media.worker import MediaWorker
 from offhook.server.sip_config import Sip
 
@@ -39,10 +41,12 @@ async def media(
     audio: socket.socket | None,
     max_calls: int = 0,
     sip: Sip | None = None,
+    ties: Path | None = None,
 ) -> AsyncIterator[Media]:
     """Run the media worker `number`; simulated parties come to `audio`, when there is one, telephones as `sip` says.
 
     `trust` is what certificates of apps are checked with. `max_calls`: it takes so many; 0: what a core carries.
+    `ties`: the directory of the sockets to the server's other workers, if there are any.
     """
     keeping = Keeping(Welcome(number, boot=int(time.time() * 1000)))
     worker = MediaWorker(keeping, Dialer(policy, trust), epoch=time.time() - asyncio.get_running_loop().time())
@@ -50,6 +54,7 @@ async def media(
     telephones = None
     if sip is not None and sip.on:
         telephones = RtpLegs(worker, PortRange(*sip.rtp_ports), sip.rtp_timeout_s)
+    tied = None if ties is None else Ties(worker, number, ties)
     if audio is not None:
         await legs.listen(audio)
     worker.start()
@@ -61,6 +66,8 @@ async def media(
         if telephones is not None:
             telephones.close()
         await worker.close()
+        if tied is not None:
+            tied.close()
 
 
 def stay_in_time() -> None:

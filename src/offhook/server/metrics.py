@@ -10,14 +10,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv6Address, ip_address
-from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -33,7 +30,10 @@ from offhook.media.vitals import LATENESS_BOUNDS_S
 from offhook.server.control import Control
 from offhook.server.delivery import Deliverer
 from offhook.server.eventgrid import Endpoints
+from offhook.server.histogram import Histogram
+from offhook.server.metric_families import counter, gauge, histogram
 from offhook.server.placement import REASONS, Worker
+from offhook.server.sip_metrics import records, telephones
 from offhook.wire.auth import TOKEN_REASONS
 
 PATH = "/metrics"
@@ -43,33 +43,17 @@ OPERATION = "offhook.operation"
 UNAUTHORIZED = "offhook.unauthorized"
 """Key of the ASGI scope under which a route leaves why a request is not authentic: `hmac`, or one of TOKEN_REASONS."""
 
-Values = Mapping[str, float] | Mapping[tuple[str, str], float]
-"""By the value of the one label, or the values of both; without labels, under any text."""
-
 REQUEST_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 EVENT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-
-
-class Durations:
-    """How long something took, by `bounds` in seconds: `counts` has one more, for what took longer than the last."""
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total_s = 0.0
-
-    def add(self, seconds: float) -> None:
-        self.counts[bisect_left(self.bounds, seconds)] += 1
-        self.total_s += seconds
 
 
 class Metrics(Collector):
     """Everything that `/metrics` says; the `watch_…` methods are given what counts for itself, once it is there."""
 
     def __init__(self) -> None:
-        self.callback_s = Durations(EVENT_BOUNDS_S)  # from the event to its acknowledgement
-        self.notification_s = Durations(EVENT_BOUNDS_S)
-        self._request_s = Durations(REQUEST_BOUNDS_S)
+        self.callback_s = Histogram(EVENT_BOUNDS_S)  # from the event to its acknowledgement
+        self.notification_s = Histogram(EVENT_BOUNDS_S)
+        self._request_s = Histogram(REQUEST_BOUNDS_S)
         self._requests: Counter[tuple[str, str]] = Counter()  # by operation and status
         self._unauthorized = Counter(dict.fromkeys(("hmac", *TOKEN_REASONS), 0))
         self._sources: list[Callable[[], Iterable[Metric]]] = [self._ours]
@@ -81,6 +65,8 @@ class Metrics(Collector):
         self._sources += [
             lambda: _calls(control),
             lambda: _workers(control.workers),
+            lambda: telephones(control.exchange),
+            lambda: records(control.exchange.accounting),
             lambda: _processes(control.workers),
         ]
 
@@ -127,23 +113,23 @@ class Metrics(Collector):
         return Route(PATH, endpoint)
 
     def _ours(self) -> Iterator[Metric]:
-        yield _gauge("offhook_build_info", "1, with the version.", {__version__: 1}, "version")
-        yield _counter(
+        yield gauge("offhook_build_info", "1, with the version.", {__version__: 1}, "version")
+        yield counter(
             "offhook_rest_requests",
             "Requests by operation and status; operation is `other` for what is none, and for what was not signed.",
             self._requests,
             "operation",
             "status",
         )
-        yield _counter(
+        yield counter(
             "offhook_rest_unauthorized", "Requests answered with 401, by reason.", self._unauthorized, "reason"
         )
-        yield _histogram(
+        yield histogram(
             "offhook_rest_request_seconds",
             "From the head of a signed request for an operation to the end of its answer.",
             {"": self._request_s},
         )
-        yield _histogram(
+        yield histogram(
             "offhook_event_delivery_seconds",
             "From an event to its acknowledgement, by the channel: callback or eventgrid.",
             {"callback": self.callback_s, "eventgrid": self.notification_s},
@@ -155,11 +141,11 @@ class Metrics(Collector):
 
 
 def _calls(control: Control) -> Iterator[Metric]:
-    yield _gauge("offhook_calls", "Calls that are not over.", {"": len(control.registry.calls)})
-    yield _gauge("offhook_phones", "Simulated phones that wait or talk.", {"": len(control.registry.phones)})
-    yield _counter("offhook_calls_placed", "Calls that began.", {"": control.placed})
+    yield gauge("offhook_calls", "Calls that are not over.", {"": len(control.registry.calls)})
+    yield gauge("offhook_phones", "Simulated phones that wait or talk.", {"": len(control.registry.phones)})
+    yield counter("offhook_calls_placed", "Calls that began.", {"": control.placed})
     refused = {reason: control.refused[reason] for reason in REASONS}
-    yield _counter("offhook_calls_refused", "Calls that were refused, by reason.", refused, "reason")
+    yield counter("offhook_calls_refused", "Calls that were refused, by reason.", refused, "reason")
 
 
 def _events(deliverer: Deliverer, endpoints: Endpoints) -> Iterator[Metric]:
@@ -169,14 +155,14 @@ def _events(deliverer: Deliverer, endpoints: Endpoints) -> Iterator[Metric]:
         for name, channel in channels.items()
         for result, count in (("delivered", channel.sent), ("failed", channel.failed), ("dropped", channel.dropped))
     }
-    yield _counter("offhook_events", "Events that are settled.", results, "channel", "result")
+    yield counter("offhook_events", "Events that are settled.", results, "channel", "result")
     retried = {name: channel.retried for name, channel in channels.items()}
-    yield _counter("offhook_event_retries", "Tries that failed and were followed by another.", retried, "channel")
+    yield counter("offhook_event_retries", "Tries that failed and were followed by another.", retried, "channel")
     pending = {name: channel.pending for name, channel in channels.items()}
-    yield _gauge("offhook_events_pending", "Events queued or on their way.", pending, "channel")
+    yield gauge("offhook_events_pending", "Events queued or on their way.", pending, "channel")
     proven = Counter("valid" if each.valid else "not_valid" for each in endpoints.status())
     states = {state: proven[state] for state in ("valid", "not_valid")}
-    yield _gauge("offhook_eventgrid_endpoints", "Event Grid endpoints, by their handshake.", states, "state")
+    yield gauge("offhook_eventgrid_endpoints", "Event Grid endpoints, by their handshake.", states, "state")
 
 
 # ------------------------------------------------------------------------------------------------ the workers
@@ -223,49 +209,47 @@ def _workers(workers: Iterable[Worker]) -> Iterator[Metric]:
     now = asyncio.get_running_loop().time()
     names = {str(worker.number): worker for worker in workers}
     up = {name: worker.up for name, worker in names.items()}
-    yield _gauge("offhook_worker_up", "1 while the worker is there.", up, "worker")
+    yield gauge("offhook_worker_up", "1 while the worker is there.", up, "worker")
     parked = {name: worker.slot is not None and worker.slot.parked for name, worker in names.items()}
-    yield _gauge("offhook_worker_parked", "1 when it died too often, and is not started again.", parked, "worker")
+    yield gauge("offhook_worker_parked", "1 when it died too often, and is not started again.", parked, "worker")
     starts = {name: worker.starts for name, worker in names.items()}
-    yield _counter(
-        "offhook_worker_starts", "Times that the worker has come, each in another process.", starts, "worker"
-    )
+    yield counter("offhook_worker_starts", "Times that the worker has come, each in another process.", starts, "worker")
     held = {name: len(worker.calls) for name, worker in names.items()}
-    yield _gauge("offhook_worker_calls", "Calls placed on the worker that are not over.", held, "worker")
+    yield gauge("offhook_worker_calls", "Calls placed on the worker that are not over.", held, "worker")
     told = {name: worker.vitals for name, worker in names.items() if worker.vitals is not None}
     takes = {name: names[name].refusal(now) is None for name in told}
-    yield _gauge("offhook_worker_takes_calls", "1 while the worker takes another call.", takes, "worker")
+    yield gauge("offhook_worker_takes_calls", "1 while the worker takes another call.", takes, "worker")
     age = {name: now - names[name].vitals_at for name in told}
-    yield _gauge("offhook_worker_report_age_seconds", "Since the worker's last report, one a second.", age, "worker")
+    yield gauge("offhook_worker_report_age_seconds", "Since the worker's last report, one a second.", age, "worker")
     for name, help, read in GAUGES:
-        yield _gauge(name, help, {worker: read(vitals) for worker, vitals in told.items()}, "worker")
+        yield gauge(name, help, {worker: read(vitals) for worker, vitals in told.items()}, "worker")
     for name, help, read in COUNTERS:
-        yield _counter(name, help, {worker: read(vitals) for worker, vitals in told.items()}, "worker")
+        yield counter(name, help, {worker: read(vitals) for worker, vitals in told.items()}, "worker")
     yield from _causes(told)
     yield from _rtp(told)
     late = {worker: _lateness(vitals) for worker, vitals in told.items()}
-    yield _histogram("offhook_tick_lateness_seconds", "How late ticks begin.", late, "worker")
+    yield histogram("offhook_tick_lateness_seconds", "How late ticks begin.", late, "worker")
 
 
 def _causes(told: Mapping[str, Vitals]) -> Iterator[Metric]:
     """What is counted by cause."""
     dropped = _by(told, lambda v: {cause: v.counts.get(name, 0) for cause, name in DROPPED_FRAMES.items()})
-    yield _counter("offhook_stream_frames_dropped", "Frames of 20 ms that were left out.", dropped, "worker", "cause")
+    yield counter("offhook_stream_frames_dropped", "Frames of 20 ms that were left out.", dropped, "worker", "cause")
     refused = _by(told, lambda v: {cause: v.counts.get(name, 0) for cause, name in REFUSED_BYTES.items()})
-    yield _counter("offhook_stream_refused_bytes", "PCM from apps that was not taken.", refused, "worker", "cause")
+    yield counter("offhook_stream_refused_bytes", "PCM from apps that was not taken.", refused, "worker", "cause")
     odd = _by(told, lambda v: _between("odd: ", v.counts, ""))
-    yield _counter("offhook_stream_oddities", "Odd things that apps did, by cause.", odd, "worker", "cause")
+    yield counter("offhook_stream_oddities", "Odd things that apps did, by cause.", odd, "worker", "cause")
 
 
 def _rtp(told: Mapping[str, Vitals]) -> Iterator[Metric]:
     """What RTP legs count and measure, if there are any: in milliseconds where the name says so, else packets."""
     counts = _by(told, lambda v: _between("rtp_", v.counts, ""))
     packets = {of: count for of, count in counts.items() if not of[1].endswith("_ms")}
-    yield _counter("offhook_rtp_packets", "Packets of RTP legs, by what became of them.", packets, "worker", "kind")
+    yield counter("offhook_rtp_packets", "Packets of RTP legs, by what became of them.", packets, "worker", "kind")
     audio = _by(told, lambda v: {kind: ms / 1000 for kind, ms in _between("rtp_", v.counts, "_ms").items()})
-    yield _counter("offhook_rtp_audio_seconds", "What was done to the audio of RTP legs.", audio, "worker", "kind")
+    yield counter("offhook_rtp_audio_seconds", "What was done to the audio of RTP legs.", audio, "worker", "kind")
     worst = _by(told, lambda v: {kind: ms / 1000 for kind, ms in _between("rtp_", v.gauges, "_ms_max").items()})
-    yield _gauge("offhook_rtp_max_seconds", "The worst of all RTP legs.", worst, "worker", "of")
+    yield gauge("offhook_rtp_max_seconds", "The worst of all RTP legs.", worst, "worker", "of")
 
 
 def _by(
@@ -284,9 +268,9 @@ def _between(prefix: str, figures: Mapping[str, float], suffix: str) -> dict[str
     }
 
 
-def _lateness(vitals: Vitals) -> Durations:
-    durations = Durations(LATENESS_BOUNDS_S)
-    durations.counts, durations.total_s = list(vitals.ticks_late), vitals.late_s
+def _lateness(vitals: Vitals) -> Histogram:
+    durations = Histogram(LATENESS_BOUNDS_S)
+    durations.counts, durations.total = list(vitals.ticks_late), vitals.late_s
     return durations
 
 
@@ -308,33 +292,6 @@ def _processes(workers: Iterable[Worker]) -> Iterator[Metric]:
 
 def _process(pid: int) -> Iterable[Metric]:
     return ProcessCollector(pid=lambda: pid, registry=None).collect()
-
-
-# ------------------------------------------------------------------------------------------------ families
-
-
-def _gauge(name: str, help: str, values: Values, *labels: str) -> Metric:
-    return _filled(GaugeMetricFamily(name, help, labels=labels), values, len(labels))
-
-
-def _counter(name: str, help: str, values: Values, *labels: str) -> Metric:
-    """`name` is without the `_total` that its samples end in."""
-    return _filled(CounterMetricFamily(name, help, labels=labels), values, len(labels))
-
-
-def _filled(family: GaugeMetricFamily | CounterMetricFamily, values: Values, labels: int) -> Metric:
-    for of, value in values.items():
-        family.add_metric(((of,) if isinstance(of, str) else of)[:labels], value)
-    return family
-
-
-def _histogram(name: str, help: str, values: Mapping[str, Durations], *labels: str) -> Metric:
-    family = HistogramMetricFamily(name, help, labels=labels)
-    for of, durations in values.items():
-        bounds = [*map(str, durations.bounds), "+Inf"]
-        buckets = list(zip(bounds, accumulate(durations.counts), strict=True))
-        family.add_metric([of][: len(labels)], buckets, durations.total_s)
-    return family
 
 
 def _is_in(host: str, networks: Sequence[IPNetwork]) -> bool:

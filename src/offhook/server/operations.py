@@ -18,17 +18,19 @@ from offhook.call import operation_messages as o
 from offhook.call.operations import Failure, Operation, OperationKind, OperationState, Problem
 from offhook.call.prompts import Source
 from offhook.media import link
+from offhook.server.adoption import INTERRUPTED
 from offhook.server.records import CallRecord
 from offhook.server.studio import StudioError
 from offhook.speech.values import Recognition
 
 log = logging.getLogger(__name__)
 
-INTERRUPTED = "the server was restarted meanwhile"
-
 
 class StudioLike(Protocol):
     """Where clips are made and speech is recognised: `server.studio`, or the one of tests. Raises `StudioError`."""
+
+    def warm_up(self) -> None:
+        """A text is likely to be said soon."""
 
     async def clip(self, source: Source) -> Path:
         """Return a WAV file with the sound of `source`, kept until `release`."""
@@ -86,13 +88,17 @@ class Operations:
             case o.Recognise(_, pcm):
                 self._begin(id, self._recognise(record, operation, pcm))
             case o.PressTones(_, leg):
-                record.worker.send(link.SendDigits(leg, operation.tones, id))
+                record.home(leg).send(link.SendDigits(leg, operation.tones, id))
             case o.SetTimer(_, timer, seconds):
                 operation.deadlines[timer] = self._wall() + seconds
                 self._set_timer(record, operation, timer, seconds)
             case o.StopTimer(_, timer):
                 self._stop_timer(id, timer)
                 operation.deadlines.pop(timer, None)
+
+    def expect_texts(self) -> None:
+        """An app has said that it will have texts said: what that takes is made ready."""
+        self._studio.warm_up()
 
     def on_tiding(self, tiding: link.Tiding) -> None:
         """Report what a worker tells of an operation; what is about something else is ignored."""
@@ -132,7 +138,9 @@ class Operations:
     # ------------------------------------------------------------------------------------------ clips
 
     def _prepare(self, record: CallRecord, operation: Operation) -> None:
-        if operation.sources or operation.kind is OperationKind.HOLD:
+        if operation.failure is not None:  # What it was to play was too long to be kept (`adoption.encode`).
+            self._loop.call_soon(self._submit, record, o.Prepared(operation.id, (), operation.failure))
+        elif operation.sources or operation.kind is OperationKind.HOLD:
             self._begin(operation.id, self._make_clips(record, operation))
         else:
             self._submit(record, o.Prepared(operation.id, ()))
@@ -156,6 +164,8 @@ class Operations:
         phrases = tuple(phrase for choice in options.choices for phrase in choice.phrases)
         report: o.Report
         try:
+            if not pcm:
+                raise StudioError("failed", "so much was said at once that this could not wait")
             heard = await self._studio.recognise(pcm, options.locale, phrases)
             report = o.Recognised(operation.id, heard.text, heard.confidence)
         except Exception as error:

@@ -45,9 +45,6 @@ END: Mapping[EndCause, ResultInformation] = {
 MOVE: Mapping[p.MoveProblem, ResultInformation] = {
     p.MoveProblem.NOT_THERE: ResultInformation(404, 8522, "There is no such participant in the call to move from."),
     p.MoveProblem.IS_APP: ResultInformation(400, 8585, "The participant is an app, which cannot be moved."),
-    p.MoveProblem.OTHER_WORKER: ResultInformation(
-        400, 8585, "The two calls are in different media workers, between which nobody can be moved."
-    ),
 }
 
 NOT_PENDING = ResultInformation(404, 8522, "There is no such invitation: it was answered, has failed, or never was.")

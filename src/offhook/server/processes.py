@@ -49,12 +49,16 @@ class ControlStart(msgspec.Struct, frozen=True, tag=True):
 
 
 class WorkerStart(msgspec.Struct, frozen=True, tag=True):
-    """Be media worker `number`. `link`, `audio`: descriptors of the listening sockets for control and for parties."""
+    """Be media worker `number`. `link`, `audio`: descriptors of the listening sockets for control and for parties.
+
+    `ties`: the directory where the workers have their sockets for each other.
+    """
 
     settings: dict[str, Any]
     number: int
     link: int
     audio: int | None
+    ties: str
 
 
 class Workers(msgspec.Struct, frozen=True, tag=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from offhook.call import people_messages as p
 from offhook.call.call import Call
 from offhook.call.model import CallData
 from offhook.media.weather import Fate, Weather, fate
+from offhook.server.accounts import Account
 from offhook.server.adoption import TIMELINE_TAIL, CallCopy, PhoneCopy, Ring
 from offhook.server.placement import Worker
 
@@ -26,7 +28,6 @@ class CallRecord:
     call: Call
     worker: Worker
     began: float  # Unix seconds
-    original: str | None = None  # the invitation of the number that was dialled, when a caller dialled it
     stats: dict[str, dict[str, int]] = field(default_factory=dict)  # of its streams, when they have ended
     timeline: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=TIMELINE))
     streams: list[tuple[str, int]] = field(default_factory=list)  # (connection, epoch) whose StreamEnded is to come
@@ -34,10 +35,20 @@ class CallRecord:
     answers: deque[str] = field(default_factory=deque)  # keys of what was answered about it: at most ANSWERS
     weather: Weather | None = None
     events: dict[str, int] = field(default_factory=dict)  # so far, by kind; counted under weather only
+    account: Account | None = None  # where call records are written
+    borrowed: dict[str, Worker] = field(default_factory=dict)  # by leg: the other worker where it is (`server.moves`)
 
     @property
     def data(self) -> CallData:
         return self.call.data
+
+    def home(self, leg: str) -> Worker:
+        """Return the worker where a leg of this call is."""
+        return self.borrowed.get(leg, self.worker)
+
+    def lent_by(self, worker: Worker) -> list[str]:
+        """Return the legs of this call that are at another worker, and at this one."""
+        return [leg for leg, home in self.borrowed.items() if home is worker]
 
     def fate(self, kind: str) -> Fate | None:
         """Return what the weather does to the next event of this kind."""
@@ -50,22 +61,32 @@ class CallRecord:
         """Return what the worker keeps of it; `rings` are its open invitations."""
         timeline = list(self.timeline)[-TIMELINE_TAIL:]
         return CallCopy(
-            self.data, self.began, self.original, rings, self.streams, self.stats, timeline, self.weather, self.events
+            self.data,
+            self.began,
+            rings,
+            self.streams,
+            self.stats,
+            timeline,
+            self.weather,
+            self.events,
+            self.account,
+            {leg: home.number for leg, home in self.borrowed.items()},
         )
 
     @classmethod
-    def from_copy(cls, copy: CallCopy, worker: Worker) -> CallRecord:
-        """Return the record of a call that `worker` has kept."""
+    def from_copy(cls, copy: CallCopy, worker: Worker, workers: Sequence[Worker]) -> CallRecord:
+        """Return the record of a call that `worker`, one of `workers`, has kept."""
         return cls(
             Call(copy.data),
             worker,
             copy.began,
-            copy.original,
             copy.stats,
             deque(copy.timeline, TIMELINE),
             copy.streams,
             weather=copy.weather,
             events=copy.events,
+            account=copy.account,
+            borrowed={leg: workers[number] for leg, number in copy.borrowed.items()},
         )
 
 

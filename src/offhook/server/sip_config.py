@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from offhook.legs import codecs
 from offhook.server.dialplan import Route, e164
 
 
@@ -67,7 +68,7 @@ class Sip(_Section):
         le=3600,
         description="Without audio, of a telephone that is not on hold, until it counts as lost, s.",
     )
-    codecs: list[Literal["PCMU", "PCMA"]] = Field(
+    codecs: list[Literal["PCMU", "PCMA", "G722", "opus"]] = Field(
         default=["PCMU", "PCMA"], min_length=1, description="Codecs, the preferred one first."
     )
     srtp: Literal["off", "allowed", "required"] = Field(
@@ -100,6 +101,13 @@ class Trunk(_Section):
         default="", alias="register", description="SIP URI of the registrar that is told where we are, again and again."
     )
     challenge: bool = Field(default=False, description="Its calls have to prove user and password too.")
+    transfer: Literal["bridge", "refer"] = Field(
+        default="bridge",
+        description="Whether its calls are transferred to its numbers here, or by asking it to (REFER).",
+    )
+    allow_transfer: bool = Field(
+        default=False, description="Whether it may transfer calls (REFER, Replaces), as phones may."
+    )
 
 
 class SipPhone(_Section):
@@ -125,7 +133,7 @@ class RouteTo(_Section):
 
 def contradictions(sip: Sip, trunks: list[Trunk], phones: list[SipPhone], routes: list[RouteTo]) -> list[str]:
     """Return a line for everything that does not fit together."""
-    problems = []
+    problems = [f"sip.codecs: {reason}" for reason in map(codecs.missing, sip.codecs) if reason]
     names = {trunk.name for trunk in trunks}
     for kind, keys in (("trunk", [trunk.name for trunk in trunks]), ("phone", [phone.user for phone in phones])):
         problems += [f"{kind}: there are several {key!r}" for key, count in Counter(keys).items() if count > 1]

@@ -39,6 +39,7 @@ async def telephones(
         host,
         [route.route() for route in settings.route],
         settings.phone,
+        settings.trunk,
         partial(stable_user, settings.resource),
     )
     stack = SipStack(_stack_settings(settings, host), lines.on_invite, tls_server, tls_client)

@@ -94,6 +94,11 @@ def say(engine: str, options: Mapping[str, str], source: Source, path: Path) -> 
     _write(path, rate, samples)
 
 
+def warm_up(engine: str, options: Mapping[str, str]) -> None:
+    """Load what `say` needs, so that the first text does not wait for it. Raises `SpeechError`."""
+    _synthesizer(engine, tuple(sorted(options.items())))
+
+
 def recognise(
     engine: str, options: Mapping[str, str], data: bytes, locale: str, phrases: tuple[str, ...]
 ) -> Recognition:

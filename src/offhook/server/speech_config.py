@@ -16,6 +16,9 @@ class Speech(BaseModel):
 
     synthesizer: str = Field(default="hibari", description="Engine that says texts.")
     recognizer: str = Field(default="pocketsphinx", description="Engine that writes down what callers say.")
+    preload: bool = Field(
+        default=False, description="Load the synthesizer at the start, not with the first call that is to need it."
+    )
     options: dict[str, dict[str, str]] = Field(default={}, repr=False, description="By engine: what it has to be told.")
 
     @model_validator(mode="after")

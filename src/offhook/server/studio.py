@@ -1,7 +1,8 @@
 """Where prompts are made and speech is written down: apart from calls and media, which must not wait for it.
 
-The work is done in processes of their own (`server.sounds`), started when first needed, each with one piece of work
-at a time. One that dies, or takes too long, takes only what it was doing with it, and another is started.
+The work is done in processes of their own (`server.sounds`), started when first needed or, for the first text, when an
+app is likely to ask for one (`warm_up`), each with one piece of work at a time. One that dies, or takes too long, takes
+only what it was doing with it, and another is started.
 
 Bounds: `PROCESSES` at a time; `WAITING` pieces of work, one more is refused; each has `LONGEST_S`; `FILES` of apps are
 in memory at a time.
@@ -83,6 +84,7 @@ class Studio:
         self._turns = asyncio.Semaphore(PROCESSES)
         self._files = asyncio.Semaphore(FILES)
         self._work: set[asyncio.Task[object]] = set()
+        self._warming: asyncio.Task[None] | None = None  # what the first piece of work waits for
         self._stamps: dict[str, Stamp] = {}  # by name of the clip, the oldest first
         self._being_made: dict[Path, asyncio.Lock] = {}
 
@@ -97,6 +99,12 @@ class Studio:
             voice = (source.locale, source.voice_kind, source.voice_name)
             path = self._clips.path(name, repr(sorted(options.items())), *voice, source.kind, source.text, source.ssml)
             return await self._kept(path, partial(self._made, sounds.say, (name, options, source)))
+
+    def warm_up(self) -> None:
+        """A text is likely to be said soon: have a process ready for it, unless there is one."""
+        if self._pools or self._work:
+            return
+        self._warming = self._begin(sounds.warm_up, *self._engine(self._engines.synthesizer))
 
     async def hold_music(self) -> Path:
         """Return the default music, kept until `release`. Raises `StudioError`."""
@@ -172,10 +180,16 @@ class Studio:
         """
         if len(self._work) >= WAITING:
             raise SpeechError(Fault.BUSY, f"{WAITING} prompts and utterances are being worked on")
+        if self._warming is not None:
+            await asyncio.wait([self._warming])  # Sooner than another process is as far.
+            self._warming = None
+        return await asyncio.shield(self._begin(work, *args))
+
+    def _begin(self, work: Callable[..., T], *args: object) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(self._in_turn(work, *args))
         self._work.add(task)
         task.add_done_callback(self._done)
-        return await asyncio.shield(task)
+        return task
 
     def _done(self, task: asyncio.Task[T]) -> None:
         self._work.discard(task)

@@ -215,7 +215,8 @@ class Supervisor(Listening):
 
     async def _start(self) -> None:
         self._stack.callback(self.bind())
-        remote = [self._make_worker(number) for number in range(self.settings.workers)]
+        ties = self._make_directory()
+        remote = [self._make_worker(number, ties) for number in range(self.settings.workers)]
 
         def start() -> list[processes.Told]:
             http, https = self.http_socket, self.https_socket
@@ -234,18 +235,21 @@ class Supervisor(Listening):
             raise CannotStart("the server does not start: the log says why")
         self._stack.callback(self.tell_client_verbs())
 
-    def _make_worker(self, number: int) -> RemoteWorker:
+    def _make_directory(self) -> Path:
+        """Make a directory for sockets, that nobody else may enter (mode 0700)."""
+        return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="offhook-")))
+
+    def _make_worker(self, number: int, ties: Path) -> RemoteWorker:
         """Make the process of a media worker and its sockets; return where control finds it."""
         host = self.settings.host
-        directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="offhook-")))  # mode 0700
-        path = str(directory / "link")
+        path = str(self._make_directory() / "link")
         link = self._stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         link.bind(path)
         link.listen(LINK_BACKLOG)
         audio = self._stack.enter_context(listen(host)) if self.settings.caller_api else None
 
         def start() -> list[processes.Told]:
-            return [processes.WorkerStart(self._settings(), number, link.fileno(), _fd(audio))]
+            return [processes.WorkerStart(self._settings(), number, link.fileno(), _fd(audio), str(ties))]
 
         self.workers.append(Process(f"worker {number}", WORKER, start, [link, audio], self._on_change))
         return RemoteWorker(path, audio_base(host, audio) if audio is not None else "")

@@ -16,16 +16,20 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from offhook.call import messages as m
-from offhook.call.model import EndCause, Shown
+from offhook.call import people_messages as p
+from offhook.call.model import EndCause, Release, Shown
 from offhook.legs.sip import events
+from offhook.legs.sip.dialog import MAX_FORWARDS
 from offhook.legs.sip.incoming import IncomingSession
-from offhook.legs.sip.negotiation import Agreed, MediaPolicy, Negotiation, NotAcceptable
+from offhook.legs.sip.negotiation import Agreed, MediaPolicy, Negotiation, NotAcceptable, payload_type
 from offhook.legs.sip.session import Session
 from offhook.legs.sip.stack import SipStack
 from offhook.media import link
+from offhook.server import causes
 from offhook.server.dialplan import Route, dial, e164
 from offhook.server.placement import Busy, Worker
-from offhook.server.sip_config import Sip, SipPhone
+from offhook.server.referrals import Referrals
+from offhook.server.sip_config import Sip, SipPhone, Trunk
 
 if TYPE_CHECKING:
     from offhook.server.control import Control
@@ -35,29 +39,6 @@ log = logging.getLogger(__name__)
 CUSTOM = ("x-", "user-to-user")  # headers (lower case) that are passed on as SIP headers of the custom context
 CUSTOM_LIMIT = 20  # of them
 CONTEXT_CHARS = 1000  # of one of them
-
-ENDS: dict[int, EndCause] = {  # SIP status of a call that was not answered → why
-    403: EndCause.DECLINED,
-    404: EndCause.UNREACHABLE,
-    408: EndCause.NO_ANSWER,
-    410: EndCause.UNREACHABLE,
-    480: EndCause.NO_ANSWER,
-    484: EndCause.UNREACHABLE,
-    486: EndCause.BUSY,
-    487: EndCause.CANCELED,
-    600: EndCause.BUSY,
-    603: EndCause.DECLINED,
-    604: EndCause.UNREACHABLE,
-}
-REFUSALS: dict[EndCause, int] = {  # why a telephone's call was not answered → SIP status
-    EndCause.BUSY: 486,
-    EndCause.DECLINED: 603,
-    EndCause.REJECTED: 603,
-    EndCause.FORBIDDEN: 403,
-    EndCause.NO_ANSWER: 480,
-    EndCause.UNREACHABLE: 404,
-    EndCause.MEDIA_LOST: 500,
-}
 
 
 @dataclass(eq=False)
@@ -85,30 +66,37 @@ class Telephones:
         host: str,
         routes: Sequence[Route],
         phones: Sequence[SipPhone],
+        trunks: Sequence[Trunk],
         raw_id: Callable[[str], str],
     ) -> None:
         """`host`: the address for audio. `raw_id` gives the raw id of a name that is no number."""
         self._control = control
         self._sip = sip
         self._host = host
-        self._routes = routes
+        self.routes = routes
         self._raw_id = raw_id
         self._shown_host = sip.advertised or host
         self._policy = MediaPolicy(tuple(sip.codecs), srtp=sip.srtp)
         self._phones = {phone.user: phone for phone in phones}
         self._user_of = {self._phone_id(phone): phone.user for phone in phones}
         self._lines: dict[str, Line] = {}  # by leg
+        self.referrals = Referrals(control, self, {trunk.name: trunk for trunk in trunks})
         self.stack: SipStack | None = None
 
     # ------------------------------------------------------------------------------------------ a telephone calls
 
     def on_invite(self, session: IncomingSession) -> None:
         """A telephone that may call does."""
-        negotiation = Negotiation(self._policy, self._shown_host)
+        with self._control.exchange.steps.step():
+            if session.replaces is None:
+                self._take_call(session)
+            else:
+                self.referrals.take_over(session)
+
+    def _take_call(self, session: IncomingSession) -> None:
         try:
-            agreed = None if session.offer is None else negotiation.consider(session.offer)
-            caller, to = self._caller(session), self._address(session.request_uri.user)
-            worker = self._control.place([to])
+            caller, to = self.caller(session), self.address(session.request_uri.user)
+            line = self.expect(session, self._control.place([to]))
         except NotAcceptable as error:
             session.reject(error.code, str(error))
         except Busy as busy:
@@ -116,23 +104,33 @@ class Telephones:
         except ValueError as error:
             session.reject(404, str(error), q850=1)
         else:
-            leg = worker.ids.guid()
-            self._lines[leg] = line = Line(leg, worker, negotiation, session, agreed=agreed)
-            session.on_event = partial(self._on_event, line)
             session.ring()
             shown = Shown(caller, session.from_.display[:256], _custom_context(session))
-            self._control.call_from(worker, leg, self._opening(line), shown, to)
+            self._control.call_from(line.worker, line.leg, self.opening(line), shown, to)
 
-    def _caller(self, session: IncomingSession) -> str:
+    def expect(self, session: IncomingSession, worker: Worker) -> Line:
+        """Return a new line for a telephone that calls. Raises `NotAcceptable` for what we cannot speak."""
+        negotiation = Negotiation(self._policy, self._shown_host)
+        agreed = None if session.offer is None else negotiation.consider(session.offer)
+        leg = worker.ids.guid()
+        self._lines[leg] = line = Line(leg, worker, negotiation, session, agreed=agreed)
+        session.on_event = partial(self._on_event, line)
+        return line
+
+    def line_of(self, session: Session) -> Line | None:
+        """Return the line that a session is of."""
+        return next((line for line in self._lines.values() if line.session is session), None)
+
+    def caller(self, session: IncomingSession) -> str:
         """Return the raw id of who calls: a phone that has logged in is who it is, whatever it says."""
         if session.phone:
             return self._phone_id(self._phones[session.phone])
         user = session.from_.uri.user
         if not user or user.lower() == "anonymous":
             return "4:anonymous"
-        return self._address(user)
+        return self.address(user)
 
-    def _address(self, user: str) -> str:
+    def address(self, user: str) -> str:
         """Return the raw id of the user part of a SIP URI: a number where it is one, else somebody by name."""
         if user in self._phones:
             return self._phone_id(self._phones[user])
@@ -148,6 +146,10 @@ class Telephones:
 
     # ------------------------------------------------------------------------------------------ a telephone is called
 
+    def is_phone(self, party: str) -> bool:
+        """Whether a raw id is that of a phone of ours, logged in or not."""
+        return party in self._user_of
+
     def reaches(self, to: str, by_app: bool) -> bool:
         """Whether `to` (a raw id) is a telephone that can be called: logged in, or a number with a route.
 
@@ -158,18 +160,18 @@ class Telephones:
         user = self._user_of.get(to)
         if user is not None and self.stack.contacts(user):
             return True
-        return by_app and to.startswith("4:+") and dial(self._routes, to[2:]) is not None
+        return by_app and to.startswith("4:+") and dial(self.routes, to[2:]) is not None
 
     def call(self, worker: Worker, leg: str, to: str, shown: Shown) -> None:
         """Let a telephone ring, as `leg`. How it goes comes as reports."""
         negotiation = Negotiation(self._policy, self._shown_host)
         self._lines[leg] = line = Line(leg, worker, negotiation, to=to, shown=shown)
-        worker.send(self._opening(line))
+        worker.send(self.opening(line))
 
-    def _opening(self, line: Line) -> link.OpenRtp:
+    def opening(self, line: Line) -> link.OpenRtp:
         """Return the order that opens its port; what is agreed on later replaces the rest of it."""
         codec = line.agreed.codec if line.agreed is not None else self._policy.codecs[0]
-        return link.OpenRtp(line.leg, codec, {"PCMU": 0, "PCMA": 8}[codec], self._host)
+        return link.OpenRtp(line.leg, codec, payload_type(codec), self._host)
 
     def on_opened(self, leg: str, port: int) -> None:
         """Tiding: the RTP port is there."""
@@ -193,17 +195,27 @@ class Telephones:
         offer, on_event, shown = line.negotiation.offer(line.port), partial(self._on_event, line), line.shown
         number = shown.caller.removeprefix("4:") if shown.caller.startswith("4:+") else ""
         headers = tuple((shown.custom_context or {}).get("sipHeaders", {}).items())
+        invite = partial(
+            self.stack.invite, display=shown.name, headers=headers, max_forwards=self._max_forwards(line.leg)
+        )
         user = self._user_of.get(line.to)
         if user is not None and self.stack.contacts(user):
             from_ = f"sip:{number or 'anonymous'}@{self._shown_host}"
-            return self.stack.invite(user, from_, offer, on_event, display=shown.name, headers=headers)
-        dialled = dial(self._routes, line.to[2:], number)
+            return invite(user, from_, offer, on_event)
+        dialled = dial(self.routes, line.to[2:], number)
         if dialled is None:
             raise ValueError("no route leads there any more")
         from_ = f"sip:{dialled.caller_id or 'anonymous'}@{self._shown_host}"
-        return self.stack.invite(
-            dialled.number, from_, offer, on_event, trunk=dialled.trunk, display=shown.name, headers=headers
-        )
+        return invite(dialled.number, from_, offer, on_event, trunk=dialled.trunk)
+
+    def _max_forwards(self, leg: str) -> int:
+        """Return over how many hops a call may still go: fewer than that of the telephone that has made it, so that
+        calls do not go round in circles for ever."""
+        record = self._control.registry.by_leg.get(leg)
+        legs = [] if record is None else [each.id for each in record.data.legs.values() if each.inviter]
+        sessions = [self._lines[leg].session for leg in legs if leg in self._lines]
+        callers = [session for session in sessions if isinstance(session, IncomingSession)]
+        return min((caller.max_forwards - 1 for caller in callers), default=MAX_FORWARDS)
 
     # ------------------------------------------------------------------------------------------ what a call wants done
 
@@ -222,24 +234,56 @@ class Telephones:
 
     def end(self, leg: str, cause: EndCause) -> None:
         """The call is over for this leg."""
-        line = self._lines.pop(leg, None)
-        if line is None or line.session is None:
+        line = self._lines.get(leg)
+        if line is None:
+            return
+        self.forget(line)
+        if line.session is None:
             return
         if isinstance(line.session, IncomingSession) and not line.answered:
-            line.session.reject(REFUSALS.get(cause, 480))
+            code, q850 = causes.refusal(cause)
+            line.session.reject(code, q850=q850)
         else:
-            line.session.hang_up()
+            line.session.hang_up(causes.goodbye(cause))
+
+    def forget(self, line: Line) -> None:
+        self._lines.pop(line.leg, None)
+        self.referrals.forget(line.leg)
 
     def lost(self, leg: str) -> None:
         """The media worker has lost the leg: no audio came, or the worker is gone."""
         self.end(leg, EndCause.MEDIA_LOST)
 
+    def trunk_transfers(self, leg: str, target: str) -> bool:
+        """Whether a transfer to `target` (a raw id) is the telephone's trunk's to make."""
+        line = self._lines.get(leg)
+        return line is not None and self.referrals.asks(line, target)
+
+    def ask_to_transfer(self, leg: str, target: str, transfer: str) -> None:
+        """Ask the trunk for it. How that ends is reported to the transferee's call, as the end of `transfer`."""
+        self.referrals.ask(self._lines[leg], target, transfer)
+
+    def tell_referrer(self, effect: p.ReferralRings | p.ReferralEnded) -> None:
+        """How it goes with whom a telephone has referred its call to."""
+        line = self._lines.get(effect.leg)
+        if line is None:
+            return
+        if isinstance(effect, p.ReferralRings):
+            self.referrals.rings(line)
+        else:
+            self.referrals.ended(line, 200 if effect.cause is None else causes.refusal(effect.cause)[0])
+
     # ------------------------------------------------------------------------------------------ what a telephone says
 
     def _on_event(self, line: Line, event: events.Event) -> None:
-        if self._lines.get(line.leg) is not line:
-            return
+        if self._lines.get(line.leg) is line:
+            with self._control.exchange.steps.step():
+                self._take(line, event)
+
+    def _take(self, line: Line, event: events.Event) -> None:
         match event:
+            case events.Progress(_, _, str(description)):
+                self._on_early(line, description)
             case events.Answered(description):
                 self._on_answered(line, description)
             case events.Offered(description):
@@ -247,22 +291,32 @@ class Telephones:
             case events.Digits(tones):
                 line.worker.send(link.PressDigits(line.leg, tones))
             case events.Referred():
-                assert line.session is not None
-                line.session.refer_progress(603)  # Who takes part in a call, its app decides.
+                self.referrals.on_referred(line, event)
+            case events.ReferProgress():
+                self.referrals.on_progress(line, event)
             case events.Ended(code):
-                self._drop(line, EndCause.REMOTE_LEFT if line.answered else self._why(line, code))
+                self.referrals.on_ended(line)
+                # Who calls and gives up has hung up.
+                left = line.answered or isinstance(line.session, IncomingSession)
+                self._drop(line, EndCause.REMOTE_LEFT if left else causes.end_cause(code), causes.release(event))
 
-    def _why(self, line: Line, code: int) -> EndCause:
-        """Return why a call came to nothing. Who calls and gives up has hung up."""
-        if isinstance(line.session, IncomingSession):
-            return EndCause.REMOTE_LEFT
-        return ENDS.get(code, EndCause.UNREACHABLE)
-
-    def _drop(self, line: Line, cause: EndCause) -> None:
+    def _drop(self, line: Line, cause: EndCause, release: Release | None = None) -> None:
         """The telephone is gone."""
-        self._lines.pop(line.leg, None)
+        self.forget(line)
         line.worker.send(link.EndLeg(line.leg, cause.value))
-        self._control.report(line.leg, m.LegEnded(line.leg, cause))
+        self._control.report(line.leg, m.LegEnded(line.leg, cause, release))
+
+    def _on_early(self, line: Line, description: str) -> None:
+        """There is something to hear before it answers, for the legs of its call. No app gets it: ACS streams none."""
+        record = self._control.registry.by_leg.get(line.leg)
+        if record is None:
+            return
+        try:
+            self._agree(line, line.negotiation.accept(description))
+        except NotAcceptable as error:
+            log.warning("a telephone that rings has said what was not offered: %s", error)
+            return
+        line.worker.send(link.OverhearLeg(line.leg, record.data.id, line.to))
 
     def _on_answered(self, line: Line, description: str | None) -> None:
         assert line.session is not None
@@ -304,6 +358,11 @@ class Telephones:
                 agreed.rtcp_mux,
                 keys,
                 held=agreed.held,
+                receive_type=agreed.receive_type,
+                receive_dtmf_type=agreed.receive_dtmf_type,
+                dtmf_rate=agreed.dtmf_rate,
+                ptime_ms=agreed.ptime_ms,
+                parameters=agreed.parameters,
             )
         )
 

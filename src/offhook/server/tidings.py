@@ -39,9 +39,12 @@ class Tidings:
                 continue  # It was over with the call of which it was a transfer.
             self._exchange.note(record, "media worker lost", worker=worker.number)
             self._exchange.submit(record, m.EndCall(EndCause.MEDIA_LOST))
+        for leg in [leg for record in self.registry.calls.values() for leg in record.lent_by(worker)]:
+            self._on_leg_gone(worker, leg, "media worker lost", "")
         self.registry.by_stream = {
             stream: of for stream, of in self.registry.by_stream.items() if of[0].worker is not worker
         }
+        self._exchange.accounting.worker_lost(worker)
 
     def on_tiding(self, worker: Worker, tiding: link.Tiding) -> None:
         with self._exchange.steps.step():
@@ -76,15 +79,19 @@ class Tidings:
             case link.LegJoined(leg):
                 self._about_leg(leg, m.LegConnected(leg))
             case link.LegGone(leg, reason, left):
-                self._on_leg_gone(worker, leg, reason, left)
+                self._on_leg_gone(worker, leg, reason, link.call_of(left))
             case link.RtpOpened(leg, port) if self._exchange.telephones is not None:
+                if (record := self.registry.by_leg.get(leg)) is not None:
+                    self._exchange.accounting.leg_opened(leg, record)
                 self._exchange.telephones.on_opened(leg, port)
+            case link.LegFigures():
+                self._exchange.accounting.take_figures(tiding)
             case link.DigitsPressed(leg, tones):
                 if (record := self.registry.by_leg.get(leg)) is not None:
                     self._exchange.note(record, "digits", count=len(tones))  # Not which: they may be a PIN.
                     self._exchange.submit(record, o.TonesPressed(leg, tones))
             case link.LineEnded(_, call, counts):
-                if (record := self.registry.recent(call)) is not None:
+                if (record := self.registry.recent(link.call_of(call))) is not None:
                     self._exchange.note(record, "bad line", **counts)
             case link.StreamUp(stream, again):
                 self._about_stream(stream, lambda connection, epoch: m.StreamOpened(connection, epoch, again))
@@ -101,6 +108,7 @@ class Tidings:
                 if (entry := self.registry.by_stream.pop(stream, None)) is not None:
                     record, connection, epoch = entry
                     record.stats[stream] = stats
+                    self._exchange.accounting.stream_ended(record, connection, epoch, stats)
                     record.streams.remove((connection, epoch))
                     self._exchange.steps.change(record)
             case _:

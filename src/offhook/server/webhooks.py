@@ -9,15 +9,17 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from msgspec import structs
+
 from offhook.call import messages as m
 from offhook.call import people_messages as p
-from offhook.call.model import CallData, Connection, Shown, StreamFailure
+from offhook.call.model import CallData, Connection, Release, Shown, StreamFailure
 from offhook.server import bad_post, operation_events, people_events
 from offhook.server.delivery import Deliverer, Parcel, Settled
 from offhook.server.eventgrid import Endpoints
 from offhook.server.people_events import END
 from offhook.wire import events, rest
-from offhook.wire.events import ResultInformation
+from offhook.wire.events import ResultInformation, SipDiagnosticInfo
 
 KINDS: Mapping[type, str] = {  # what an event is called on the wire
     m.CallConnected: "CallConnected",
@@ -57,12 +59,21 @@ class Webhooks:
         self._topic = topic
         self._wall = wall
 
-    def notice(self, call: CallData, connection: Connection, event: m.Event, callback: str | None) -> Parcel | None:
+    def notice(
+        self,
+        call: CallData,
+        connection: Connection,
+        event: m.Event,
+        callback: str | None,
+        release: Release | None = None,
+    ) -> Parcel | None:
         """Make what tells the app that holds `connection` of `event`; None if its api-version does not know it."""
         kind = KINDS[type(event)]
         if not events.is_sent_to(kind, connection.api_version):
             return None
         result, own, context = _describe(event)
+        if release is not None and events.has_sip_details(connection.api_version):
+            result = _with_details(result, release)
         id = str(uuid.uuid4())
         body = events.cloud_event(
             kind,
@@ -130,6 +141,11 @@ def _describe(event: m.Event) -> tuple[ResultInformation, dict[str, Any], str | 
             return *people_events.describe(event), event.operation_context
         case _:
             return *operation_events.describe(event), event.operation_context
+
+
+def _with_details(result: ResultInformation, release: Release) -> ResultInformation:
+    sip = SipDiagnosticInfo(release.sip, release.sip_text)
+    return structs.replace(result, sip_details=sip, q850_details=SipDiagnosticInfo(release.q850, release.q850_text))
 
 
 def _update(event: m.Event, details: str) -> dict[str, Any]:

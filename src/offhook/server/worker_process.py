@@ -7,11 +7,12 @@ import contextlib
 import socket
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from offhook.media import socket_link
 from offhook.media.link import Order, Quit
 from offhook.media.socket_link import SocketLink
-from offhook.server import processes, tls
+from offhook.server import logs, processes, tls
 from offhook.server.config import Settings
 from offhook.server.media import media, stay_in_time
 from offhook.server.processes import GRACE_S, Told, WorkerStart
@@ -25,11 +26,13 @@ async def _work(told: AsyncIterator[Told]) -> None:
     if not isinstance(start, WorkerStart):
         return
     settings = Settings(**start.settings)
+    logs.configure(settings)
     local = tls.ensure(settings.data_dir, settings.names)
     trust = tls.client_context([local.ca, *([settings.ca] if settings.ca else [])])
     audio = None if start.audio is None else socket.socket(fileno=start.audio)
     limit = settings.max_calls_per_worker
-    async with media(start.number, settings.address_policy(), trust, audio, limit, settings.sip) as running:
+    policy, ties = settings.address_policy(), Path(start.ties)
+    async with media(start.number, policy, trust, audio, limit, settings.sip, ties) as running:
         quitting = asyncio.Event()
         control: SocketLink | None = None
 

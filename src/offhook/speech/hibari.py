@@ -49,5 +49,7 @@ def _levelled(raw: np.ndarray[Any, np.dtype[np.float32]], text: str) -> Samples:
 
 
 def make(options: Mapping[str, str]) -> Hibari:
-    """Load the model: about a second."""
-    return Hibari()
+    """Load the model: some seconds, of which the first thing that it says is half."""
+    hibari = Hibari()
+    hibari.say("hello", Voice())
+    return hibari

@@ -22,7 +22,7 @@ from offhook.bot import Handler, StreamClosed
 from offhook.bot.memory import MemorySocket
 from offhook.call import messages as m
 from offhook.call.call import Refused
-from offhook.call.model import CallData, Connection, MediaStream, Shown, StreamOptions, StreamState
+from offhook.call.model import CallData, Connection, MediaStream, Release, Shown, StreamOptions, StreamState
 from offhook.legs.simulated import SimulatedLeg, SimulatedLegs
 from offhook.media.dial import AppSocket
 from offhook.media.keeping import Keeping
@@ -156,9 +156,16 @@ class InProcess:
 
     # ---------------------------------------------------------------------------------------------------- the app
 
-    def notice(self, call: CallData, connection: Connection, event: m.Event, callback: str | None) -> Parcel | None:
+    def notice(
+        self,
+        call: CallData,
+        connection: Connection,
+        event: m.Event,
+        callback: str | None,
+        release: Release | None = None,
+    ) -> Parcel | None:
         """Notifier: make what tells the app of an event."""
-        return self._webhooks.notice(call, connection, event, callback)
+        return self._webhooks.notice(call, connection, event, callback, release)
 
     def offer(self, call: CallData, to: str, shown: Shown, context: str, token: str, seconds: float) -> Parcel:
         """Notifier: the app hears of a call, and answers it."""

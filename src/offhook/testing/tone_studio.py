@@ -42,6 +42,11 @@ class ToneStudio:
     def __init__(self) -> None:
         self.kept: list[Path] = []  # clips that are in use
         self.hears = "yes"
+        self.warmed = 0  # times that it was to make itself ready
+
+    def warm_up(self) -> None:
+        """Tones need nothing but to be counted."""
+        self.warmed += 1
 
     async def clip(self, source: Source) -> Path:
         if source.text.startswith("!"):

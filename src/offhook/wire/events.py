@@ -19,12 +19,24 @@ MAX_VALIDATION = 64 * 1024  # bytes of an answer to a validation event that we l
 _PREFIX = "Microsoft.Communication."
 
 
+class SipDiagnosticInfo(Dto):
+    """What the telephone network's signalling said: a code, of SIP or of Q.850, and its text (contract 2.5)."""
+
+    code: int
+    message: str
+
+
 class ResultInformation(Dto):
-    """`code` is like an HTTP or SIP status, `sub_code` ACS's own (contract 3.3)."""
+    """`code` is like an HTTP or SIP status, `sub_code` ACS's own (contract 3.3).
+
+    The details are of a telephone's leg, and only for whom `has_sip_details` says that he knows them.
+    """
 
     code: int
     sub_code: int
     message: str
+    sip_details: SipDiagnosticInfo | None = None
+    q850_details: SipDiagnosticInfo | None = None
 
 
 SUCCESS = ResultInformation(200, 0, "")  # of signalling events (recorded 6.3)
@@ -103,12 +115,22 @@ _FIRST_PREVIEW = {
     "2023-10-15": "2023-06-15",
     "2024-09-15": "2024-06-15",
     "2025-05-15": "2024-01-22",
+    "2026-03-12": "2025-08-15",  # SDK extracts
 }
 
 
 def is_sent_to(kind: str, api_version: str) -> bool:
     """Whether an app that made its call with `api_version` knows the event: an older JavaScript SDK throws."""
-    since = SINCE[kind]
+    return _is_in(SINCE[kind], api_version)
+
+
+def has_sip_details(api_version: str) -> bool:
+    """Whether its `ResultInformation` has `sipDetails` and `q850Details` (SDK extracts)."""
+    return _is_in("2026-03-12", api_version)
+
+
+def _is_in(since: str, api_version: str) -> bool:
+    """Whether a version has what came with the stable one `since`, or with the first preview of that."""
     if api_version.endswith("-preview"):
         since = _FIRST_PREVIEW.get(since, since)
     return api_version[:10] >= since

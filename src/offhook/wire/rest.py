@@ -175,6 +175,12 @@ class MediaStreamingOptions(Dto):
         return self.audio_channel_type.lower() == "unmixed"
 
 
+class CallIntelligenceOptions(Dto):
+    """An app that names a speech service is going to have texts said, or speech recognised. It is not used here."""
+
+    cognitive_services_endpoint: Text | None = None
+
+
 class CreateCallRequest(Dto):
     targets: Annotated[list[Identifier], Meta(min_length=1, max_length=100)]
     callback_uri: Uri
@@ -184,6 +190,7 @@ class CreateCallRequest(Dto):
     operation_context: Context | None = None
     media_streaming_options: MediaStreamingOptions | None = None
     teams_app_source: MicrosoftTeamsApp | None = None
+    call_intelligence_options: CallIntelligenceOptions | None = None
 
 
 class AnswerCallRequest(Dto):
@@ -192,6 +199,7 @@ class AnswerCallRequest(Dto):
     operation_context: Context | None = None
     answered_by: CommunicationUser | None = None
     media_streaming_options: MediaStreamingOptions | None = None
+    call_intelligence_options: CallIntelligenceOptions | None = None
 
 
 class RedirectCallRequest(Dto):

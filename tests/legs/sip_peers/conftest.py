@@ -4,13 +4,12 @@ OFFHOOK_REQUIRE_PEERS=1 fail."""
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.legs.sip_peers.programs import LOOPBACK, PATIENCE_S, program, run_sipp
 
 from offhook.legs.sip.events import Ended, Event, Offered
 from offhook.legs.sip.guard import Trunk
@@ -19,19 +18,6 @@ from offhook.legs.sip.negotiation import Agreed, MediaPolicy, Negotiation, NotAc
 from offhook.legs.sip.session import Session
 from offhook.legs.sip.stack import Settings, SipStack
 from offhook.legs.sip.transport import Listen
-
-LOOPBACK = "127.0.0.1"
-PATIENCE_S = 30
-
-
-def program(name: str, package: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        reason = f"{name} is not installed (Debian package {package})"
-        if os.environ.get("OFFHOOK_REQUIRE_PEERS") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -127,29 +113,7 @@ def sipp(sipp_path: str, tmp_path: Path) -> Sipp:
 
     async def runs(scenario: str, *options: str, port: int = 0) -> str:
         file = Path(__file__).parent / "scenarios" / f"{scenario}.xml"
-        which = ("-sf", str(file)) if file.exists() else ("-sn", scenario)
-        target = (f"{LOOPBACK}:{port}",) if port else ()
-        command = (sipp_path, *target, *which, "-i", LOOPBACK, "-nostdin", "-timeout", "20", "-timeout_error", *options)
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            "-trace_err",
-            cwd=tmp_path,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            stdin=asyncio.subprocess.DEVNULL,
-        )
-        try:
-            output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        errors = _errors(tmp_path)
-        assert process.returncode == 0, f"{scenario}: exit code {process.returncode}\n{errors[-3000:]}"
-        return output.decode(errors="replace")
+        target = f"{LOOPBACK}:{port}" if port else ""
+        return await run_sipp(sipp_path, tmp_path, file if file.exists() else scenario, target, *options, host=LOOPBACK)
 
     return runs
-
-
-def _errors(folder: Path) -> str:
-    return "\n".join(path.read_text(errors="replace") for path in folder.glob("*errors.log"))

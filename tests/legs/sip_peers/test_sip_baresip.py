@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.legs.sip_peers.programs import Baresip, baresip
 
 from offhook.legs.sip.events import Answered, Ended
 from offhook.legs.sip.guard import Phone
@@ -21,95 +20,6 @@ if TYPE_CHECKING:
     Servers = Callable[..., Server]
 
 pytestmark = pytest.mark.sockets
-
-CONFIG = """\
-sip_listen 127.0.0.1:0
-{more}
-net_interface 127.0.0.1
-audio_player aubridge,x
-audio_source aubridge,x
-audio_alert aubridge,none
-module_path {modules}
-module aubridge.so
-module g711.so
-module g722.so
-module srtp.so
-module_app account.so
-module_app menu.so
-module_app ctrl_tcp.so
-ctrl_tcp_listen 127.0.0.1:{port}
-"""
-MODULES = "/usr/lib/baresip/modules"
-
-
-class Baresip:
-    """A running baresip, by its control socket: JSON in netstrings."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self.events: list[dict[str, Any]] = []
-        self._task = asyncio.create_task(self._read())
-
-    async def _read(self) -> None:
-        while True:
-            try:
-                size = int((await self._reader.readuntil(b":"))[:-1])
-                self.events.append(json.loads(await self._reader.readexactly(size)))
-                await self._reader.readexactly(1)
-            except (asyncio.IncompleteReadError, ConnectionError):
-                return
-
-    def do(self, command: str, params: str = "") -> None:
-        text = json.dumps({"command": command, "params": params}).encode()
-        self._writer.write(b"%d:%s," % (len(text), text))
-
-    @property
-    def kinds(self) -> list[str]:
-        return [event["type"] for event in self.events if event.get("event")]
-
-    async def close(self) -> None:
-        self._writer.close()
-        await self._task
-
-
-@asynccontextmanager
-async def baresip(path: str, folder: Path, account: str, more: str = "") -> AsyncIterator[Baresip]:
-    """Run one with an account, on loopback; it is ended at the end."""
-    port = await _free_port()
-    folder.joinpath("config").write_text(CONFIG.format(modules=MODULES, port=port, more=more))
-    folder.joinpath("accounts").write_text(account + "\n")
-    process = await asyncio.create_subprocess_exec(
-        path, "-f", str(folder), "-t", "30",
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        phone = Baresip(*await _connect(port))
-        try:
-            yield phone
-        finally:
-            await phone.close()
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            await process.wait()
-
-
-async def _free_port() -> int:
-    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-    port: int = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-    return port
-
-
-async def _connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                return await asyncio.open_connection("127.0.0.1", port)
-            except ConnectionRefusedError:
-                await asyncio.sleep(0.05)
 
 
 def play(
@@ -131,7 +41,7 @@ def play(
         here = f"127.0.0.1:{server.stack.ports[transport]};transport={transport}"
         account = f"<sip:{user or 'x'}@{here}>;auth_pass=secret;regint={60 if user else 0};answermode=auto{media}"
         try:
-            async with baresip(path, folder, account, f"sip_verify_server no\nsip_cafile {files.ca}") as phone:
+            async with baresip(path, folder, account, more=f"sip_verify_server no\nsip_cafile {files.ca}") as phone:
                 await part(server, phone)
                 await server.all_over()
                 await server.until(lambda: "CALL_CLOSED" in phone.kinds or not server.sessions)

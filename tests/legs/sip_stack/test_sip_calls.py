@@ -541,7 +541,9 @@ def test_a_blind_transfer(scene: Scenes) -> None:
         called.session.refer_progress(200)
         called.session.refer_progress(200)  # it was over
         await asyncio.sleep(1)
-        assert caller.told(ReferProgress) == [
+        accepted = ReferProgress(202, "Accepted", False)
+        assert accepted in caller.told(ReferProgress)
+        assert [told for told in caller.told(ReferProgress) if told != accepted] == [
             ReferProgress(100, "Trying", False),
             ReferProgress(180, "Ringing", False),
             ReferProgress(200, "OK", True),
@@ -549,6 +551,25 @@ def test_a_blind_transfer(scene: Scenes) -> None:
         caller.session.refer("sip:400@192.0.2.3")
         await asyncio.sleep(1)
         assert len(called.told(Referred)) == 2
+
+    scene(play)
+
+
+def test_a_transfer_that_is_refused_leaves_the_call_as_it_is(scene: Scenes) -> None:
+    async def play(one: Scene) -> None:
+        caller, called = await one.call()
+        session = called.session
+        session.on_event = lambda event: (
+            session.refuse_refer(403) if isinstance(event, Referred) else called.take(event)
+        )
+        caller.session.refer("sip:300@192.0.2.3")
+        await asyncio.sleep(1)
+        session.refuse_refer()
+        session.refer_progress(200)  # There is nothing to tell of.
+        await asyncio.sleep(1)
+        assert caller.told(ReferProgress) == [ReferProgress(403, "Forbidden", True)]
+        assert "NOTIFY" not in one.network.sent(one.B)
+        caller.session.hang_up()
 
     scene(play)
 

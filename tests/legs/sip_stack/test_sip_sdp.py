@@ -200,8 +200,69 @@ def test_rtcp_and_packet_times() -> None:
     assert answered(offer("a=rtcp-mux"))[1].rtcp_mux
     assert not answered(offer())[1].rtcp_mux
     assert not answered(offer("a=rtcp-mux"), MediaPolicy(rtcp_mux=False))[1].rtcp_mux
-    assert answered(offer("a=ptime:60"))[1].ptime_ms == 20
-    assert answered(offer("a=maxptime:10"))[1].ptime_ms == 10
+
+
+@pytest.mark.parametrize(
+    ("lines", "ms"),
+    [
+        ((), 20),
+        (("a=ptime:10",), 10),
+        (("a=ptime:30",), 30),
+        (("a=ptime:60",), 60),
+        (("a=maxptime:10",), 10),
+        (("a=maxptime:240",), 20),
+        (("a=ptime:60", "a=maxptime:40"), 40),
+        (("a=ptime:35",), 30),  # in whole 10 ms
+        (("a=ptime:5",), 10),
+        (("a=ptime:200",), 60),
+        (("a=ptime:x",), 20),
+    ],
+)
+def test_packets_are_as_long_as_the_other_side_asks(lines: tuple[str, ...], ms: int) -> None:
+    description, agreed = answered(offer(*lines))
+    assert agreed.ptime_ms == description.media[0].ptime == ms
+    ours = negotiation()
+    ours.offer(7000)
+    assert ours.accept(offer(*lines)).ptime_ms == ms
+
+
+def test_comfort_noise_is_taken_from_who_offers_it_and_never_asked_for() -> None:
+    ours = negotiation()
+    said, agreed = ours.answer(offer(media="audio 4 RTP/AVP 13 0 101"), 7000)
+    assert agreed.codec == "PCMU"
+    assert [one.payload_type for one in sdp.parse(said).media[0].formats] == [0, 13, 101]
+    assert ours.answer(offer(media="audio 4 RTP/AVP 13 8 101"), 7000)[1].codec == "PCMA"
+    said, _ = negotiation().answer(
+        offer("a=rtpmap:97 opus/48000/2", "a=rtpmap:13 CN/8000", media="audio 4 RTP/AVP 97 13"), 7000
+    )
+    assert [one.payload_type for one in sdp.parse(said).media[0].formats] == [97]  # Opus does it its own way.
+    ours = negotiation()
+    assert "CN" not in ours.offer(7000)
+    assert ours.accept(offer(media="audio 4 RTP/AVP 13 0")).codec == "PCMU"
+    with pytest.raises(NotAcceptable):
+        negotiation().answer(offer(media="audio 4 RTP/AVP 13"), 7000)
+
+
+def test_each_side_says_its_own_parameters() -> None:
+    lines = ("a=rtpmap:97 opus/48000/2", "a=fmtp:97 maxaveragebitrate=20000;stereo=1")
+    description, agreed = answered(offer(*lines, media="audio 4 RTP/AVP 97"))
+    assert agreed.parameters == "maxaveragebitrate=20000;stereo=1"
+    (format,) = description.media[0].formats
+    assert (format.rate, format.channels, format.parameters) == (48_000, 2, "useinbandfec=1")
+    ours = negotiation()
+    ours.offer(7000)
+    assert ours.accept(offer(*lines, media="audio 4 RTP/AVP 97")).parameters == agreed.parameters
+
+
+def test_telephone_events_have_the_clock_that_the_other_side_gives_them() -> None:
+    lines = ("a=rtpmap:97 opus/48000/2", "a=rtpmap:98 telephone-event/48000")
+    assert answered(offer(*lines, media="audio 4 RTP/AVP 97 98 101"))[1].dtmf_rate == 48_000
+    assert answered(offer(*lines, media="audio 4 RTP/AVP 97 101"))[1].dtmf_rate == 8000
+    assert answered(offer())[1].dtmf_rate == 8000
+    ours = negotiation()
+    ours.offer(7000)
+    agreed = ours.accept(offer(*lines, media="audio 4 RTP/AVP 97 101"))
+    assert (agreed.dtmf_type, agreed.dtmf_rate, agreed.receive_dtmf_type) == (101, 8000, 101)
 
 
 # ------------------------------------------------------------------------------------------------ SRTP

@@ -20,6 +20,12 @@ from offhook.legs.sip.transport import Transports
 from offhook.legs.sip.uri import Uri
 
 MAX_TRANSACTIONS = 20_000
+METHODS = frozenset(  # those that are counted by their name
+    (
+        *("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "UPDATE", "PRACK"),
+        *("INFO", "REFER", "NOTIFY", "REGISTER", "SUBSCRIBE", "MESSAGE", "PUBLISH"),
+    )
+)
 
 Key = tuple[str, ...]
 
@@ -31,6 +37,8 @@ class Endpoint:
         """`product` goes into User-Agent and Server."""
         self.product = product
         self.counts: Counter[str] = Counter()
+        self.requests: Counter[tuple[str, str]] = Counter()  # messages, by direction (in, out) and method
+        self.responses: Counter[tuple[str, str]] = Counter()  # by direction and class: 1xx to 6xx
         self.paces: Callable[[str], bool] = lambda ip: True  # whether a message from there may be read
         self.on_request: Callable[[Request, Flow], None] = lambda request, flow: None  # a new one: `accept` it, or not
         self.on_ack: Callable[[Request], None] = lambda request: None  # of a 2xx
@@ -56,6 +64,13 @@ class Endpoint:
 
     def __len__(self) -> int:
         return len(self._servers) + len(self._clients)
+
+    def note(self, direction: str, message: Request | Response) -> None:
+        """Count a message. Methods that nobody knows are one, however many there are."""
+        if isinstance(message, Response):
+            self.responses[direction, f"{message.code // 100}xx"] += 1
+        else:
+            self.requests[direction, message.method if message.method in METHODS else "other"] += 1
 
     # ------------------------------------------------------------------------------------------ what is sent
 
@@ -89,6 +104,7 @@ class Endpoint:
         if flow is not None:
             ack.headers.remove("Via")
             ack.headers.prepend("Via", new_via(flow))
+            self.note("out", ack)
             send(ack, flow, self.product)
 
     def begin(self, request: Request, flow: Flow, on_response: Callable[[Response], None]) -> ClientTransaction | None:
@@ -121,6 +137,7 @@ class Endpoint:
 
     def answer_statelessly(self, request: Request, response: Response, flow: Flow) -> None:
         """Send a response to a request, and keep nothing of either."""
+        self.note("out", response)
         send(response, _way_back(request, flow), self.product)
 
     def _receive(self, data: bytes, flow: Flow) -> None:
@@ -133,6 +150,7 @@ class Endpoint:
             if error.answer is not None:
                 self.on_malformed(error.answer, flow)
             return
+        self.note("in", message)
         if isinstance(message, Response):
             client = self._clients.get((message.vias[0].branch, message.cseq.method))
             if client is not None:

@@ -82,8 +82,8 @@ class DigitsSent:
 
 @dataclass(frozen=True)
 class Referred:
-    """They want us to call `to` in their place, taking over the call `replaces`; tell how it goes by
-    `Session.refer_progress`."""
+    """They want us to call `to` in their place, taking over the call `replaces`. `Session.refuse_refer` at once, or
+    tell how it goes by `Session.refer_progress`."""
 
     to: Uri
     replaces: Replaces | None
@@ -92,7 +92,8 @@ class Referred:
 
 @dataclass(frozen=True)
 class ReferProgress:
-    """How a transfer that we asked for goes: what the new call was answered; `final`: nothing more will come."""
+    """How a transfer that we asked for goes: 202 when they will try it, then what the new call was answered; `final`:
+    nothing more will come."""
 
     code: int
     reason: str
@@ -101,7 +102,8 @@ class ReferProgress:
 
 @dataclass(frozen=True)
 class Ended:
-    """The session is over. `code` says how: 200 after BYE, 487 when cancelled, or the final response, 408 for none."""
+    """The session is over. `code` says how: 200 after BYE (or the status in its Reason), 487 when cancelled, or the
+    final response, 408 for none."""
 
     code: int
     reason: str
@@ -114,11 +116,24 @@ Event = Progress | Answered | Offered | OfferFailed | Digits | DigitsSent | Refe
 
 def parse_reason(values: Iterable[str]) -> Q850 | None:
     """Return what the Reason headers say in Q.850's terms; None if they do not, or are none."""
+    found = _parse_reason(values, "Q.850", range(128))
+    return None if found is None else Q850(*found)
+
+
+def parse_status(values: Iterable[str]) -> tuple[int, str] | None:
+    """Return what the Reason headers say as a SIP status and its text; None if they do not, or are none."""
+    return _parse_reason(values, "SIP", range(200, 700))
+
+
+def _parse_reason(values: Iterable[str], wanted: str, causes: range) -> tuple[int, str] | None:
+    """Return cause and text of the first Reason of a protocol; one that is malformed is passed over (RFC 3326)."""
     for value in values:
         try:
             protocol, params = grammar.split_head(value)
-            if protocol.upper() == "Q.850":
-                return Q850(grammar.number(params.get("cause") or "", "cause", 127), params.get("text") or "")
+            if protocol.upper() == wanted:
+                cause = grammar.number(params.get("cause") or "", "cause", causes[-1])
+                if cause in causes:
+                    return cause, params.get("text") or ""
         except SipSyntaxError:
             continue
     return None

@@ -35,6 +35,7 @@ class Table(Protocol):
 
     product: str
 
+    def note(self, direction: str, message: Request | Response) -> None: ...
     def remove_client(self, client: ClientTransaction) -> None: ...
     def remove_server(self, server: ServerTransaction) -> None: ...
 
@@ -68,6 +69,7 @@ class Exchange(ABC):
     def _do(self, effect: Effect) -> None:
         match effect:
             case Send(message):
+                self._table.note("out", message)
                 send(message, self.flow, self._table.product)
             case Deliver(response):
                 self._deliver(response)

@@ -7,6 +7,7 @@ import ipaddress
 import socket
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from offhook.legs.sip.framing import PING, PONG, Framer, StreamError
@@ -167,12 +168,21 @@ class Connection(asyncio.Protocol, Flow):
             self._transports.closed(self)
 
 
-def family_of(host: str) -> socket.AddressFamily | None:
-    """Return an address's family, None for a name."""
+@lru_cache(maxsize=1024)  # each message comes from one, and few are new
+def ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that `host` is, None for a name."""
     try:
-        return socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+        return ipaddress.ip_address(host)
     except ValueError:
         return None
+
+
+def family_of(host: str) -> socket.AddressFamily | None:
+    """Return an address's family, None for a name."""
+    address = ip_of(host)
+    if address is None:
+        return None
+    return socket.AF_INET6 if address.version == 6 else socket.AF_INET
 
 
 def without_scope(host: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from offhook.legs.sip.digest import Verdict, Verifier
+from offhook.legs.sip.flows import ip_of
 from offhook.legs.sip.message import Request
 
 MAX_SOURCES = 4_096
@@ -86,6 +87,10 @@ class Ignored:
 Judgement = Admitted | Challenged | Forbidden | Ignored
 
 
+JUDGEMENTS = ("admitted", "challenged", "forbidden", "ignored", "too_fast", "wrong_password")
+"""What the guard counts: its judgements, messages that came too fast to be read, and passwords that were wrong."""
+
+
 class Recent(Generic[T]):
     """A table by source address, of `MAX_SOURCES` at most; the one that was not used for longest goes first."""
 
@@ -149,9 +154,10 @@ class Guard:
 
     def trunk_at(self, ip: str) -> Trunk | None:
         """Return the trunk whose calls come from `ip`."""
-        address = ipaddress.ip_address(ip)
-        name = self._registered.get(ip) or next((name for network, name in self._networks if address in network), "")
-        return self.trunks.get(name)
+        name = self._registered.get(ip)
+        if name is None and (address := ip_of(ip)) is not None:
+            name = next((name for network, name in self._networks if address in network), None)
+        return None if name is None else self.trunks.get(name)
 
     def paces(self, ip: str, now: float) -> bool:
         """Whether one more message from `ip` is within its rate; a second's worth may come at once, twice over."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from offhook.legs.sip import grammar
 from offhook.legs.sip.grammar import Params, SipSyntaxError
@@ -74,11 +75,29 @@ class CSeq:
         return f"{self.number} {self.method}"
 
 
+@lru_cache(maxsize=512)  # there are few
 def parse_cseq(text: str) -> CSeq:
     words = text.split()
     if len(words) != 2:
         raise SipSyntaxError("CSeq: a number and a method are expected")
     return CSeq(grammar.number(words[0], "CSeq", 2**31 - 1), grammar.token(words[1], "the method of CSeq"))
+
+
+@lru_cache(maxsize=512)  # there are few
+def _names(name: str) -> tuple[str, str]:
+    """Return by what a header is found, and how it is written out. Raises ValueError for what is no token."""
+    if not grammar.is_token(name):
+        raise ValueError(f"header {name!r}: its name is no token")
+    written = _COMPACT.get(name.lower(), name)
+    return written.lower(), written
+
+
+def _value(name: str, value: object) -> str:
+    """Return the text of a header's value. Raises ValueError for what would break the message."""
+    text = str(value)
+    if "\r" in text or "\n" in text or "\0" in text:
+        raise ValueError(f"header {name!r}: its value has a line's end")
+    return text
 
 
 class Headers:
@@ -98,12 +117,12 @@ class Headers:
 
     def add(self, name: str, value: object) -> None:
         """Append a header. Raises ValueError for what would break the message: no token, or a line's end."""
-        text = str(value)
-        if not grammar.is_token(name) or "\r" in text or "\n" in text or "\0" in text:
-            raise ValueError(f"header {name!r}: its name is no token, or its value has a line's end")
-        name = _COMPACT.get(name.lower(), name)
-        self._values.setdefault(name.lower(), []).append(text)
-        self._names.setdefault(name.lower(), name)
+        (key, written), text = _names(name), _value(name, value)
+        if key in self._values:
+            self._values[key].append(text)
+        else:
+            self._values[key] = [text]
+            self._names.setdefault(key, written)
 
     def take(self, other: Headers, *names: str) -> None:
         """Append the headers of these names that `other` has."""
@@ -132,13 +151,18 @@ class Headers:
 
     def replace(self, name: str, value: object) -> None:
         """Put one header in the place of all of that name."""
-        self._values[name.lower()] = []
-        self.add(name, value)
+        (key, written), text = _names(name), _value(name, value)
+        self._values[key] = [text]
+        self._names.setdefault(key, written)
 
     def get(self, name: str) -> str | None:
         """Return the first value, None when there is none."""
         values = self._values.get(name.lower())
         return values[0] if values else None
+
+    def repeated(self, names: Collection[str]) -> str | None:
+        """Return which of these headers (in lower case) is there more than once, None when none is."""
+        return next((key for key, values in self._values.items() if len(values) > 1 and key in names), None)
 
     def all(self, name: str) -> list[str]:
         """Return the values as they were written, a line each."""

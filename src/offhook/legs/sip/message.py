@@ -21,7 +21,8 @@ MAX_LINES = 200
 MAX_CALL_ID = 256  # characters
 
 _OTHER_VERSION = re.compile(r"SIP/[0-9]+\.[0-9]+", re.IGNORECASE)
-_ONCE = ("From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Length", "Content-Type")
+_FOLD = re.compile(r"(?:\r\n[ \t]+)+")
+_ONCE = frozenset({"from", "to", "call-id", "cseq", "max-forwards", "content-length", "content-type"})
 
 REASONS = {
     100: "Trying",
@@ -131,7 +132,7 @@ class Message:
         return value
 
     def _serialise(self, start: str) -> bytes:
-        lines = [start, *(f"{name}: {value}" for name, value in self.headers if name != "Content-Length")]
+        lines = [start, *[f"{name}: {value}" for name, value in self.headers if name != "Content-Length"]]
         lines.append(f"Content-Length: {len(self.body)}\r\n\r\n")
         return "\r\n".join(lines).encode(errors="surrogateescape") + self.body
 
@@ -198,17 +199,12 @@ class _VersionError(SipSyntaxError):
 
 def _lines(head: bytes) -> tuple[str, Headers]:
     """Return the start line and the headers, folded lines put together (section 7.3.1)."""
-    start, *lines = head.decode(errors="surrogateescape").split("\r\n")
-    unfolded: list[str] = []
-    for line in lines:
-        if line[:1] in (" ", "\t") and unfolded:
-            unfolded[-1] = f"{unfolded[-1].rstrip()} {line.strip()}"
-        else:
-            unfolded.append(line)
-        if len(unfolded) > MAX_LINES or max(len(start), len(unfolded[-1])) > MAX_LINE:
-            raise Malformed(f"more than {MAX_LINES} headers, or one of more than {MAX_LINE} characters")
+    start, end, rest = head.decode(errors="surrogateescape").partition("\r\n")
+    lines = _FOLD.sub(" ", rest).split("\r\n") if end else []
+    if len(lines) > MAX_LINES or max(map(len, (start, *lines))) > MAX_LINE:
+        raise Malformed(f"more than {MAX_LINES} headers, or one of more than {MAX_LINE} characters")
     headers = Headers()
-    for line in unfolded:
+    for line in lines:
         name, _, value = line.partition(":")
         try:
             headers.add(name.rstrip(" \t"), value.strip(" \t"))
@@ -245,9 +241,9 @@ def _cut(body: bytes, message: Message) -> bytes:
 
 def _check(message: Request | Response) -> None:
     """Read every header that each message needs."""
-    for name in _ONCE:
-        if len(message.headers.all(name)) > 1:
-            raise SipSyntaxError(f"{name} is there twice")
+    twice = message.headers.repeated(_ONCE)
+    if twice is not None:
+        raise SipSyntaxError(f"{twice} is there twice")
     if not message.vias:
         raise SipSyntaxError("Via is missing")
     for each in (message.from_, message.to, message.call_id, message.cseq, message.contacts, message.record_route):

@@ -2,7 +2,8 @@
 
 Traps of the field that are taken care of here. The direction is worked out anew from each offer, never repeated from
 the last answer. An address of 0.0.0.0 says "send nothing" (the old way to hold) and is no new address. Telephone
-events are matched by clock rate. The answer has the offer's payload types and as many media lines.
+events are matched by clock rate. The answer has the offer's payload types and as many media lines. Comfort noise is
+taken from who offers it, and never asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from offhook.legs.sip import sdp
 from offhook.legs.sip.sdp import INACTIVE, RECVONLY, SENDONLY, SENDRECV, Crypto, Description, Format, Media, SdpError
 
 EVENTS = "telephone-event"
+NOISE = "CN"
+LEAST_PTIME_MS, MOST_PTIME_MS = 10, 60  # of what we send
 _OFFERED = {
     "PCMU": Format(0, "PCMU", 8000),
     "PCMA": Format(8, "PCMA", 8000),
@@ -24,6 +27,11 @@ _OFFERED = {
 }
 _OFFERED_EVENTS = {8000: Format(101, EVENTS, 8000, 1, "0-16"), 48_000: Format(102, EVENTS, 48_000, 1, "0-16")}
 _UNSPECIFIED = ("0.0.0.0", "::")
+
+
+def payload_type(codec: str) -> int:
+    """Return the payload type with which we offer a codec of `MediaPolicy`."""
+    return _OFFERED[codec].payload_type
 
 
 class NotAcceptable(ValueError):
@@ -70,6 +78,8 @@ class Agreed:
     rtcp_mux: bool
     send_key: str = ""  # key parameters of SDES, "inline:…"; "" without SRTP
     receive_key: str = ""
+    dtmf_rate: int = 8000  # clock of the events that we send, Hz
+    parameters: str = ""  # what they say of the codec, a=fmtp
 
     @property
     def held(self) -> bool:
@@ -176,12 +186,14 @@ class Negotiation:
             offered.rtcp_mux and self._policy.rtcp_mux,
             self._our_key() if theirs else "",
             theirs.key if theirs else "",
+            events.rate if events else 8000,
+            codec.parameters,
         )
         media = Media(
             "audio",
             0,
             offered.profile,
-            (codec, *((replace(events, parameters="0-16"),) if events else ())),
+            self._ours(codec, offered.formats, events),
             direction={(True, True): SENDRECV, (True, False): SENDONLY, (False, True): RECVONLY}.get(
                 (sends, receives), INACTIVE
             ),
@@ -190,6 +202,12 @@ class Negotiation:
             crypto=(Crypto(theirs.tag, sdp.SUITE, self._our_key()),) if theirs else (),
         )
         return agreed, media
+
+    def _ours(self, codec: Format, offered: tuple[Format, ...], events: Format | None) -> tuple[Format, ...]:
+        """Return what is answered: their payload types, our parameters."""
+        codec = replace(codec, parameters=_OFFERED[_canonical(codec)].parameters)
+        noise = [one for one in offered if one.is_called(NOISE) and one.rate == codec.rate][:1]
+        return (codec, *noise, *([replace(events, parameters="0-16")] if events else []))
 
     def _crypto(self, media: Media) -> Crypto | None:
         if not media.secure:
@@ -213,13 +231,16 @@ class Negotiation:
         raise NotAcceptable(f"none of the codecs {', '.join(self._policy.codecs)}")
 
     def _ptime(self, media: Media) -> int:
-        return min(self._policy.ptime_ms, media.maxptime or self._policy.ptime_ms)
+        """Return what they ask for, in whole 10 ms."""
+        wanted = min(media.ptime or self._policy.ptime_ms, media.maxptime or MOST_PTIME_MS)
+        return max(LEAST_PTIME_MS, min(wanted // 10 * 10, MOST_PTIME_MS))
 
     # ------------------------------------------------------------------------------------------ our offer
 
     def _accepted(self, ours: Media, theirs: Media) -> Agreed:
         codec, offered = _first_common(ours.formats, theirs.formats)
-        events, offered_events = _events_for(theirs.formats, codec.rate), _events_for(ours.formats, codec.rate)
+        events = _events_for(theirs.formats, codec.rate)
+        offered_events = _events_for(ours.formats, events.rate) if events else None
         wanted = _direction(theirs)
         crypto = self._crypto(theirs)
         self._formats = (offered, *((offered_events,) if events and offered_events else ()))
@@ -237,6 +258,8 @@ class Negotiation:
             ours.rtcp_mux and theirs.rtcp_mux,
             self._our_key() if crypto else "",
             crypto.key if crypto else "",
+            events.rate if events else 8000,
+            codec.parameters,
         )
 
     # ------------------------------------------------------------------------------------------ both
@@ -272,7 +295,7 @@ def _remote(media: Media) -> tuple[str, int] | None:
 
 
 def _events_for(formats: tuple[Format, ...], rate: int) -> Format | None:
-    """Return the telephone events with the codec's clock, or else those with 8 kHz."""
+    """Return the telephone events with this clock, or else those with 8 kHz."""
     events = {one.rate: one for one in reversed(formats) if one.is_called(EVENTS)}
     return events.get(rate) or events.get(8000)
 
@@ -280,7 +303,7 @@ def _events_for(formats: tuple[Format, ...], rate: int) -> Format | None:
 def _first_common(ours: tuple[Format, ...], theirs: tuple[Format, ...]) -> tuple[Format, Format]:
     for one in theirs:
         for offered in ours:
-            if one.is_called(offered.name) and one.rate == offered.rate and not one.is_called(EVENTS):
+            if offered.name in _OFFERED and one.is_called(offered.name) and one.rate == offered.rate:
                 return one, offered
     raise NotAcceptable("the answer has no codec that we offered")
 

@@ -44,6 +44,10 @@ class Registrar(Generic[F]):
             del own[contact]
         return list(own.values())
 
+    def users(self, now: float) -> int:
+        """Return how many users are somewhere."""
+        return sum(bool(self.bindings(user, now)) for user in self._bindings)
+
     def forget(self, user: str) -> None:
         """The user is none of ours any more."""
         self._bindings.pop(user, None)

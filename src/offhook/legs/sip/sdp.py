@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 MAX_MEDIA = 16
 MAX_FORMATS = 64
@@ -15,7 +16,8 @@ SUITE = "AES_CM_128_HMAC_SHA1_80"  # the only one that `legs.srtp` speaks
 SENDRECV, SENDONLY, RECVONLY, INACTIVE = "sendrecv", "sendonly", "recvonly", "inactive"
 DIRECTIONS = (SENDRECV, SENDONLY, RECVONLY, INACTIVE)
 
-_STATIC = {0: ("PCMU", 8000), 8: ("PCMA", 8000), 9: ("G722", 8000)}  # RFC 3551; G.722's clock is 8000 by mistake
+# RFC 3551; G.722's clock is 8000 by mistake. CN is comfort noise.
+_STATIC = {0: ("PCMU", 8000), 8: ("PCMA", 8000), 9: ("G722", 8000), 13: ("CN", 8000)}
 _MEDIA = re.compile(r"([a-z0-9]+) ([0-9]{1,5})(?:/[0-9]+)? ([A-Z0-9/]+) ([\x21-\x7e ]+)", re.IGNORECASE)
 _RTPMAP = re.compile(r"([0-9]{1,3}) +([^ /]+)/([0-9]{1,6})(?:/([0-9]{1,2}))?")
 _CRYPTO = re.compile(r"([0-9]{1,9}) +([A-Za-z0-9_]+) +(inline:[^ |]+(?:\|[0-9^]+)?)")
@@ -120,6 +122,7 @@ def _write(media: Media) -> list[str]:
     return [*lines, f"a={media.direction}"]
 
 
+@lru_cache(maxsize=64)  # an offer is considered first, and answered when somebody picks up
 def parse(text: str) -> Description:
     """Return the description that `text` is. Raises `SdpError`."""
     session, *parts = re.split(r"(?:\A|\r?\n)m=", text.strip("\r\n"))

@@ -15,7 +15,7 @@ from functools import partial
 
 from offhook.legs.sip import body, session_timer
 from offhook.legs.sip.body import UnsupportedBody
-from offhook.legs.sip.events import Q850, Answered, Ended, Offered, OfferFailed, Replaces, parse_reason
+from offhook.legs.sip.events import Q850, Answered, Ended, Offered, OfferFailed, Replaces, parse_reason, parse_status
 from offhook.legs.sip.exchange import ServerTransaction
 from offhook.legs.sip.grammar import SipSyntaxError
 from offhook.legs.sip.info import InfoDigits
@@ -86,7 +86,7 @@ class Session(DialogUsage):
         if phase is Phase.EARLY:
             self._abandon()
         elif phase is Phase.CONFIRMED:
-            self._send_bye()
+            self._transfers.when_told(self._send_bye)
         # Before they have acknowledged our 200, no BYE may be sent (section 15): it follows the ACK.
         code, reason = (487, "Request Terminated") if phase is Phase.EARLY else (200, "OK")
         self._end(Ended(code, reason, self._goodbye, by_us=True), waits_for_ack=phase is Phase.ANSWERED)
@@ -99,6 +99,11 @@ class Session(DialogUsage):
     def refer_progress(self, code: int, reason: str = "") -> None:
         """Tell how the transfer goes that they asked for by `Referred`; a final `code` (200: it is done) ends it."""
         self._transfers.progress(code, reason)
+
+    def refuse_refer(self, code: int = 603) -> None:
+        """Refuse to transfer at all, before the callback that `Referred` was told to returns. `code`: 403 or 603, which
+        leave the call as it is (RFC 5057)."""
+        self._transfers.refuse(code)
 
     def info_digits(self, tones: str, ms: int = 100) -> None:
         """Send 0-9 * # A-D by SIP INFO, each of `ms`; ends in `DigitsSent`. Raises ValueError for anything else."""
@@ -149,7 +154,8 @@ class Session(DialogUsage):
     def _take_bye(self, transaction: ServerTransaction) -> None:
         self.reply(transaction, 200)
         self._abandon()
-        self._end(Ended(200, "OK", parse_reason(transaction.request.headers.listed("Reason"))))
+        reasons = transaction.request.headers.listed("Reason")
+        self._end(Ended(*(parse_status(reasons) or (200, "OK")), parse_reason(reasons)))
 
     def _take_offer(self, transaction: ServerTransaction) -> None:
         """A re-INVITE, or an UPDATE, which may have no offer and only say that they are still there."""

@@ -135,9 +135,29 @@ class SipStack:
         return len(self._context.live)
 
     @property
+    def transactions(self) -> int:
+        """How many transactions there are; they stay for half a minute after the last message, for repetitions."""
+        return len(self._endpoint)
+
+    @property
     def counts(self) -> Counter[str]:
         """What was counted since the start."""
         return self._guard.counts + self._endpoint.counts + self._transports.counts
+
+    @property
+    def requests(self) -> Counter[tuple[str, str]]:
+        """Requests since the start, by direction (in, out) and method."""
+        return self._endpoint.requests
+
+    @property
+    def responses(self) -> Counter[tuple[str, str]]:
+        """Responses since the start, by direction and class (1xx to 6xx)."""
+        return self._endpoint.responses
+
+    @property
+    def phones(self) -> int:
+        """How many phones are registered."""
+        return self._registrar.users(self._loop.time())
 
     def contacts(self, user: str) -> list[Binding[Flow]]:
         """Return where a phone is registered, the newest last."""

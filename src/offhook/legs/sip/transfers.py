@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import quote
 
 from offhook.legs.sip import body, grammar
 from offhook.legs.sip.events import ReferProgress, Referred, Replaces, parse_replaces
 from offhook.legs.sip.exchange import ServerTransaction
 from offhook.legs.sip.grammar import SipSyntaxError
-from offhook.legs.sip.message import REASONS, Response
+from offhook.legs.sip.message import REASONS, Request, Response
 from offhook.legs.sip.uri import parse_address, parse_uri
 from offhook.legs.sip.usage import DialogUsage
 
@@ -17,12 +18,19 @@ EXPIRES_S = 180  # how long a transfer is reported on, at most
 
 
 class Transfers:
-    """Both directions of one session. One transfer each way at a time."""
+    """Both directions of one session. One transfer each way at a time.
+
+    NOTIFYs go out one after the other, so that none overtakes another; of several that wait, only the last one is sent.
+    """
 
     def __init__(self, session: DialogUsage) -> None:
         self._session = session
         self._ours = False  # we asked them, and wait for the end of it
-        self._theirs = ""  # the Event of what they asked us, "" for none
+        self._asked: ServerTransaction | None = None  # their REFER, while we are told of it
+        self._theirs = ""  # the Event of what they asked us and we accepted, "" for none
+        self._notifying = False  # a NOTIFY of ours is not answered
+        self._waiting: Request | None = None  # the next one
+        self._afterwards: Callable[[], None] | None = None
 
     def refer(self, to: str, replaces: Replaces | None) -> None:
         """Ask them to call `to`. Raises ValueError for what is no URI."""
@@ -40,8 +48,8 @@ class Transfers:
         self._session.request(request, self._answered)
 
     def _answered(self, response: Response) -> None:
-        if response.final and not response.success:
-            self._tell(response.code, response.reason, final=True)
+        if response.final:
+            self._tell(response.code, response.reason, final=not response.success)
 
     def take_notify(self, transaction: ServerTransaction) -> None:
         """How the transfer goes that we asked for."""
@@ -68,12 +76,12 @@ class Transfers:
             self._session.on_event(ReferProgress(code, reason, final))
 
     def take_refer(self, transaction: ServerTransaction) -> None:
-        """They ask us to call somebody else."""
+        """They ask us to call somebody else: accepted, unless our user refuses it before he returns."""
         request = transaction.request
         targets = request.headers.listed("Refer-To")
         if len(targets) != 1:
             raise SipSyntaxError("Refer-To: one is expected")
-        if self._theirs:
+        if self._theirs or self._asked is not None:
             self._session.reply(transaction, 491)
             return
         uri = parse_address(targets[0]).uri
@@ -83,13 +91,26 @@ class Transfers:
             parse_replaces(replaces) if replaces else None,
             request.headers.get("Referred-By") or "",
         )
-        self._session.reply(transaction, 202)
-        self._theirs = f"refer;id={request.cseq.number}"
-        self.progress(100, "")
+        self._asked = transaction
         self._session.on_event(referred)
+        self._accept()
+
+    def refuse(self, code: int) -> None:
+        """Refuse what they ask, as long as that is possible."""
+        if self._asked is not None:
+            transaction, self._asked = self._asked, None
+            self._session.reply(transaction, code)
+
+    def _accept(self) -> None:
+        if self._asked is not None:
+            transaction, self._asked = self._asked, None
+            self._session.reply(transaction, 202)
+            self._theirs = f"refer;id={transaction.request.cseq.number}"
+            self.progress(100, "")
 
     def progress(self, code: int, reason: str) -> None:
         """Tell them how the call that they wanted goes; with a final status, that is the end of it."""
+        self._accept()
         if not self._theirs:
             return
         request = self._session.next_request("NOTIFY")
@@ -102,4 +123,29 @@ class Transfers:
         body.put(request, SIPFRAG, f"SIP/2.0 {code} {reason or REASONS.get(code, 'Unspecified')}\r\n")
         if final:
             self._theirs = ""
-        self._session.request(request, lambda response: None)
+        self._waiting = request
+        self._notify()
+
+    def when_told(self, act: Callable[[], None]) -> None:
+        """Do something once they have been told how their transfer went: at once, as a rule. What is told later comes
+        too late."""
+        if self._notifying:
+            self._afterwards = act
+        else:
+            act()
+
+    def _notify(self) -> None:
+        if self._notifying:
+            return
+        if self._waiting is not None:
+            request, self._waiting = self._waiting, None
+            self._notifying = True
+            self._session.request(request, self._notified)
+        elif self._afterwards is not None:
+            act, self._afterwards = self._afterwards, None
+            act()
+
+    def _notified(self, response: Response) -> None:
+        if response.final:
+            self._notifying = False
+            self._notify()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 import ssl
 from collections import Counter
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Literal
 
-from offhook.legs.sip.flows import Connection, Flow, HostPort, UdpFlow, UdpListener, family_of, without_scope
+from offhook.legs.sip.flows import Connection, Flow, HostPort, UdpFlow, UdpListener, family_of, ip_of, without_scope
 from offhook.legs.sip.uri import Uri
 
 MAX_CONNECTIONS = 1_000
@@ -106,7 +105,8 @@ class Transports:
         """Return our address as `remote` has to know it; `bound` is what the socket is bound to."""
         if self._advertised and family_of(self._advertised) in (None, family_of(remote)):
             return self._advertised
-        if not ipaddress.ip_address(bound).is_unspecified:
+        address = ip_of(bound)
+        if address is not None and not address.is_unspecified:
             return bound
         with (
             contextlib.suppress(OSError),

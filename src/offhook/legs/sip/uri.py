@@ -23,10 +23,11 @@ _DISPLAY = re.compile(r"[A-Za-z0-9\-.!%*_+`'~ \t]*")
 
 @dataclass(frozen=True)
 class Uri:
-    """A URI, with its escapes undone. A tel URI has its number as `user` and no host; a URI of a scheme that is not
-    known here has all that follows its colon as `user`.
+    """A URI, with its escapes undone. Several messages may share one: change nothing in it.
 
-    `headers` is what follows the `?`, as written: nothing of it is ever acted on, but for REFER (`Uri.header`).
+    A tel URI has its number as `user` and no host; a URI of a scheme that is not known here has all that follows its
+    colon as `user`. `headers` is what follows the `?`, as written: nothing of it is ever acted on, but for REFER
+    (`Uri.header`).
     """
 
     user: str = ""
@@ -81,9 +82,10 @@ class Uri:
         return replace(self, params={}, headers="")
 
     def without_headers(self) -> Uri:
-        return replace(self, headers="")
+        return replace(self, headers="") if self.headers else self
 
 
+@lru_cache(maxsize=512)  # as `parse_address`
 def parse_uri(text: str) -> Uri:
     """Return the URI that `text` is. Raises `SipSyntaxError`."""
     scheme, colon, rest = text.partition(":")

@@ -1,0 +1,122 @@
+"""Telephones that are read and written together with others hear and say exactly what each would alone."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from unittest import mock
+
+import pytest
+from tests.legs.rtp_scene import Media, Telephone, at_phase, tone
+
+from offhook.audio import pcm
+from offhook.legs.rtp_receiver import Receiver
+from offhook.legs.rtp_sender import Sender
+from offhook.media.clock import TICK_S
+from offhook.media.link import EndLeg, LegFigures, SendDigits
+from offhook.testing.clock import run
+
+Network = list[tuple[str, int]]  # what becomes of packets, and of how many
+
+
+class Line:
+    """A telephone that speaks, and the network between it and us."""
+
+    def __init__(self, telephone: Telephone, hz: float) -> None:
+        self._telephone = telephone
+        self._octets = telephone.codec.encode(tone(hz, 8.0)).tobytes()
+        self._at = 0
+        self._late: list[bytes] = []
+
+    def tick(self, what: str) -> None:
+        """Say 20 ms, of which the network makes `what`."""
+        payload = self._octets[self._at : self._at + 160]
+        self._at = (self._at + 160) % len(self._octets)
+        telephone = self._telephone
+        kind = telephone.codec.payload_type
+        if what == "is a digit":
+            pieces = [telephone.packet(bytes((5, 10, 0, 160)), 101)]
+        else:
+            pieces = [telephone.packet(payload, kind)]
+        telephone.timestamp += 160
+        if what == "is late":
+            self._late += pieces
+        elif what != "is lost":
+            for packet in [*self._late, *pieces]:
+                telephone.send(packet)
+            self._late = []
+
+
+async def talk(lines: list[Network], together: bool) -> tuple[list[object], list[bytes], dict[str, dict[str, int]]]:
+    """Let two telephones talk, each in a call with an app that talks, too; return all that came of it."""
+    random.seed(7)  # when reports are due
+    alone = mock.patch.object(Receiver, "regular", return_value=None)
+    slowly = mock.patch.object(Sender, "steady", return_value=None)
+    if not together:
+        alone.start()
+        slowly.start()
+    try:
+        media = Media()
+        telephones = [await media.telephone(f"leg {n}", f"call {n}") for n in range(len(lines))]
+        apps = [await media.app(f"app {n}", call=f"call {n}") for n in range(len(lines))]
+        for app in apps:
+            app.say(pcm.tone(1100, 16_000, 6.0, -26.0).tobytes())
+        speaking = [Line(telephone, 500 + 100 * n) for n, telephone in enumerate(telephones)]
+        todo = [[what for what, packets in network for _ in range(packets)] for network in lines]
+        await at_phase(0.0013)  # Between two slots: at the very time of one it would be chance which one comes first.
+        begin = asyncio.get_running_loop().time()
+        for tick in range(max(map(len, todo))):
+            for line, network in zip(speaking, todo, strict=True):
+                line.tick(network[tick] if tick < len(network) else "comes")
+            if tick == 60:
+                await media.order(SendDigits("leg 0", "42", "operation"))
+            await asyncio.sleep(begin + (tick + 1) * TICK_S - asyncio.get_running_loop().time())
+        await asyncio.sleep(0.1)
+        for n in range(len(lines)):
+            await media.order(EndLeg(f"leg {n}", ""))
+        figures = {tiding.leg: tiding.counts for tiding in media.told(LegFigures)}
+        said: list[object] = []
+        for telephone in telephones:
+            received = telephone.received
+            said.append(
+                [
+                    (kind, marker, sequence - received[0][2] & 0xFFFF, stamp - received[0][3] & 0xFFFFFFFF, payload)
+                    for kind, marker, sequence, stamp, _, payload in received
+                ]
+            )
+        heard = [app.heard() for app in apps]
+        media.legs.close()
+        await media.worker.close()
+        return said, heard, figures
+    finally:
+        mock.patch.stopall()
+
+
+@pytest.mark.parametrize("odd", ["comes", "is late", "is lost", "is a digit"])
+@pytest.mark.parametrize("packets", [1, 2, 5])
+def test_who_is_read_together_is_heard_as_if_alone(odd: str, packets: int) -> None:
+    """To the octet, for some seconds: later on, as the delay is looked at once a second instead of at each tick, one
+    may be played 20 ms earlier for a while than the other."""
+    lines: list[Network] = [[("comes", 60), (odd, packets), ("comes", 60)], [("comes", 121)]]
+    assert run(talk(lines, together=True)) == run(talk(lines, together=False))
+
+
+def test_a_regular_telephone_costs_one_read_and_one_write_a_tick() -> None:
+    polls = sends = 0
+    poll, send = Receiver.poll, Sender.send
+
+    def counted_poll(self: Receiver, now: float, received: memoryview | None = None) -> bytes | None:
+        nonlocal polls
+        polls += 1
+        return poll(self, now, received)
+
+    def counted_send(self: Sender, data: bytes | memoryview) -> None:
+        nonlocal sends
+        sends += 1
+        send(self, data)
+
+    with mock.patch.object(Receiver, "poll", counted_poll), mock.patch.object(Sender, "send", counted_send):
+        _, _, figures = run(talk([[("comes", 400)]] * 2, together=True))
+    assert polls < 2 * 120  # not 2 * 400: some at the beginning, while its slot is looked for, and at each report
+    assert sends < 2 * 60
+    assert [one["received"] for one in figures.values()] == [400, 400]
