@@ -103,6 +103,17 @@ def convert(samples: Samples, rate_in: int, rate_out: int) -> Samples:
     return out
 
 
+class Converter:
+    """The sample rate conversion of some rows, with what it remembers of each."""
+
+    def __init__(self, rate_in: int, rate_out: int, rows: int) -> None:
+        self.resampler = resampler(rate_in, rate_out)
+        self.history = self.resampler.history(rows)
+
+    def __call__(self, frames: Samples) -> Samples:
+        return self.resampler.process(frames, self.history)
+
+
 class _Sinc:
     """The low-pass filter as a function of the distance to its centre, in input samples."""
 

@@ -16,7 +16,7 @@ import numpy as np
 from offhook.audio.g711 import OCTETS_PER_FRAME, PCMU, RATE
 from offhook.audio.jitter import TICK_S, JitterBuffer
 from offhook.audio.pcm import FRAME_MS, as_samples, silence
-from offhook.media.plane import Converter
+from offhook.audio.resample import Converter
 from offhook.media.weather import Weather
 
 EARLY_MS = 10.0  # before its tick a packet is there that nothing delays

@@ -19,20 +19,20 @@ or goes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from offhook.audio import g711, pcm
-from offhook.audio.resample import resampler
-from offhook.media.batch import Batched, Paced, Reader, Transmit, Writer
+from offhook.media.batch import Batched, Paced, Transmit
 from offhook.media.dominant import SPEAKERS, Dominant
 from offhook.media.hearing import FREE, Hearing, Kept, Prompt, Routes, hears
-from offhook.wire import streaming, websocket
+from offhook.media.inlet import Inlet
+from offhook.media.outlet import Feed, Outlet
+from offhook.wire import streaming
 
 SLOTS = 4  # 5 ms apart: no call waits for all the others
 FILL = 200  # rows: a slot is filled so far before the next is begun: waking up for it costs as much as a dozen calls
@@ -79,149 +79,6 @@ class Row:
     def is_party(self) -> bool:
         """Whether somebody is behind it, who hears and speaks."""
         return self.prompt is None and self.ear_for is None
-
-
-class Converter:
-    """The sample rate conversion of some rows, with what it remembers of each."""
-
-    def __init__(self, rate_in: int, rate_out: int, rows: int) -> None:
-        self.resampler = resampler(rate_in, rate_out)
-        self.history = self.resampler.history(rows)
-
-    def __call__(self, frames: Samples) -> Samples:
-        return self.resampler.process(frames, self.history)
-
-
-# ------------------------------------------------------------------------------------------------ into the matrix
-
-
-class Inlet:
-    """Rows of one rate and codec on their way into a mix."""
-
-    def __init__(self, rows: Sequence[Row], mix_rate: int, index: Sequence[int]) -> None:
-        rate, codec = rows[0].rate, rows[0].codec
-        self.rows = rows
-        self.polls = [(row, row.source.poll) for row in rows]
-        self.index = np.array(index)
-        self.codec = codec
-        self.silence = pcm.silence(rate)
-        self.reader = Reader(rows) if rows[0].stream or codec is not None else None
-        self.converter = Converter(rate, mix_rate, len(rows)) if rate != mix_rate else None
-
-    def fill(self, mix: Samples, audible: npt.NDArray[np.bool_], now: float) -> None:
-        """Put each row's frame into its line of `mix`; note in `audible` whose frame is not all zeros."""
-        block: npt.NDArray[Any] = self._poll(now) if self.reader is None else self.reader.read(now)
-        if self.codec is None:
-            audible[self.index] = block.any(axis=1)
-        else:
-            block = self.codec.decode(block)
-            audible[self.index] = self.codec.audible(block)
-        mix[self.index] = block if self.converter is None else self.converter(block)
-
-    def let_go(self) -> None:
-        """The rows are going to be polled elsewhere."""
-        if self.reader is not None:
-            self.reader.leave_all()
-
-    def _poll(self, now: float) -> Samples:
-        """Return a frame of each row, one after the other."""
-        frames = []
-        size = len(self.silence)
-        for row, poll in self.polls:
-            try:
-                frame = poll(now)
-            except Exception:
-                row.faults += 1
-                frame = None
-            if frame is None:
-                frame = self.silence
-            elif len(frame) != size:
-                row.faults += 1
-                frame = self.silence
-            frames.append(frame)
-        return pcm.as_samples(b"".join(frames)).reshape(len(frames), -1)
-
-
-# ------------------------------------------------------------------------------------------------ out of the matrix
-
-
-@dataclass(eq=False, slots=True)
-class Feed:
-    """What one row is sent: everyone else in one frame, or (`speaker`) one other row's frame as it is."""
-
-    row: Row
-    speaker: Row | None
-    at: int  # the line of the mix it is taken from: a speaker's own, or a sum
-    dominant: Dominant | None = None  # decides whether this speaker is among the loudest; None: always sent
-
-    def is_sent(self) -> bool:
-        """Whether what it takes is heard in this tick."""
-        return self.dominant is None or self.dominant.sends(id(self.speaker))
-
-
-class Outlet:
-    """Feeds of one rate and kind on their way out of a mix."""
-
-    def __init__(self, feeds: Sequence[Feed], mix_rate: int) -> None:
-        rate, codec = feeds[0].row.rate, feeds[0].row.codec
-        self.feeds = feeds
-        self.rows = [feed.row for feed in feeds]
-        self.sends = [row.sink.send for row in self.rows]
-        self.chosen = any(feed.dominant is not None for feed in feeds)
-        self.index = np.array([f.at for f in feeds])
-        self.codec = codec
-        self.bytes = pcm.bytes_per_frame(rate) if codec is None else g711.OCTETS_PER_FRAME
-        self.converter = Converter(mix_rate, rate, len(feeds)) if rate != mix_rate else None
-        self.writer = None if codec is None else Writer(self.rows, self.bytes)
-        self.messages: websocket.AudioMessages | None = None
-        if feeds[0].row.stream:
-            parties = [None if feed.speaker is None else feed.speaker.party for feed in feeds]
-            self.messages = websocket.AudioMessages(parties, self.bytes)
-
-    def deliver(self, mix: Mix, stamp: bytes) -> None:
-        """Send each feed its frame."""
-        frames = mix.frames[self.index]
-        if self.converter is not None:
-            frames = self.converter(frames)
-        if self.messages is not None:
-            keys = os.urandom(websocket.KEY * len(self.feeds))
-            self._transmit(self.messages.make(frames, stamp, ~mix.audible[self.index], keys))
-        elif self.codec is not None and self.writer is not None:
-            self.writer.write(self.codec.encode(frames))
-        else:
-            self._send(frames.tobytes())
-
-    def let_go(self) -> None:
-        """The rows are going to be sent to by others."""
-        if self.writer is not None:
-            self.writer.leave_all()
-
-    def _send(self, data: bytes) -> None:
-        for line, (row, send) in enumerate(zip(self.rows, self.sends, strict=True)):
-            try:
-                send(data[line * self.bytes : (line + 1) * self.bytes])
-            except Exception:
-                row.faults += 1
-
-    def _transmit(self, messages: Sequence[memoryview]) -> None:
-        """Write each message into its row's socket, where that can be done at once."""
-        for line, row in enumerate(self.rows):
-            if self.chosen and not self.feeds[line].is_sent():
-                continue
-            message = messages[line]
-            if row.transmit is not None:
-                try:
-                    taken = row.transmit(message)
-                except OSError:
-                    taken = 0
-                if taken == len(message):
-                    row.sent += 1
-                    continue
-                message = message[taken:]
-            try:
-                self.sends[line](message)
-            except Exception:
-                row.faults += 1
 
 
 # ------------------------------------------------------------------------------------------------ the mix
