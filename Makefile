@@ -10,7 +10,7 @@ help:
 	@echo "make demo    hold one whole call: official SDK, talking bot, caller who interrupts"
 	@echo "make test    run the tests (official SDKs included, where npm is found)"
 	@echo "make check   lint, format, types, layers"
-	@echo "make bench   measure everything (half an hour) and write docs/performance.md"
+	@echo "make bench   measure everything (more than half an hour) and write docs/performance.md"
 	@echo "make quality measure what codec, jitter buffer and concealment do to the sound; needs a C compiler"
 	@echo "make docs    write the generated parts of docs/ anew"
 	@echo "make format  format the code"

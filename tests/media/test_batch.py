@@ -305,3 +305,28 @@ def test_a_stream_that_asks_for_heard_truth_is_polled() -> None:
         assert call.stream.regular(lambda: None) is None
 
     run(main())
+
+
+def test_what_lateness_or_another_slot_has_left_is_taken_out_though_it_comes_regularly() -> None:
+    frame_bytes = pcm.bytes_per_frame(16_000)
+
+    async def main() -> None:
+        plane = Plane(0.0)
+        late, moved, both = (Call(plane, f"call {n}", 16_000, together=True) for n in range(3))
+        for tick in range(900):
+            await asyncio.sleep(0.02)
+            speaks = incoming("speaks", 16_000, tick)
+            late.connection.incoming += b"" if tick == 400 else speaks * (1 + (tick == 401))
+            both.connection.incoming += speaks
+            moved.connection.incoming += speaks * (1 + (tick == 400))
+            if tick == 400:
+                moved.stream.retimed()  # One tick later, two messages have come: one of them would wait for ever.
+            for slot in range(SLOTS):
+                plane.tick(slot, asyncio.get_running_loop().time())
+            if tick == 450:
+                waiting = [call.stream.playout.queued_bytes for call in (late, moved, both)]
+                assert waiting == [frame_bytes, frame_bytes, 0]
+        assert [call.stream.playout.queued_bytes for call in (late, moved, both)] == [0, 0, 0]
+        assert [call.stream.stats()["skipped"] for call in (late, moved, both)] == [1, 1, 0]
+
+    run(main())

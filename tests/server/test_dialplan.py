@@ -44,3 +44,16 @@ def test_the_longest_prefix_decides() -> None:
 def test_what_no_route_names_cannot_be_dialled() -> None:
     assert dial(ROUTES, "+88216000000") is None
     assert dial((), "+15550199") is None
+
+
+def test_only_the_numbers_of_a_route_are_shown() -> None:
+    routes = (Route("+1", "america", caller_ids=("+15550100",)),)
+    assert dial(routes, "+12065550199", "+15550100") == Dialled("america", "+12065550199", "+15550100")
+    assert dial(routes, "+12065550199") == Dialled("america", "+12065550199", "")  # anonymous: no number is claimed
+    with pytest.raises(ValueError, match="does not let"):
+        dial(routes, "+12065550199", "+15550177")
+
+
+def test_what_a_route_shows_instead_needs_no_leave() -> None:
+    routes = (Route("+1", "america", caller_id="+15550100", caller_ids=("+15550101",)),)
+    assert dial(routes, "+12065550199", "+15550177") == Dialled("america", "+12065550199", "+15550100")

@@ -92,7 +92,8 @@ def test_a_call_leaves_no_number_in_the_log(
         await scene.created(MOBILE)
         scene.trunk.line.live.hang_up()
         # A phone that is known and cannot be called after all, and one that may not transfer: both are logged.
-        scene.telephones.call(scene.server.control.workers[0], "leg", "4:+25559999", Shown("4:+15550100"))
+        with scene.server.control.exchange.steps.step():
+            scene.telephones.call(scene.server.control.workers[0], "leg", "4:+25559999", Shown("4:+15550100"))
         await scene.server.settle(1)
         logging.getLogger("offhook").error("a fault", exc_info=ValueError("about 4:+15550123"))
 

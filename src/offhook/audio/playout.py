@@ -124,11 +124,12 @@ class Playout:
         return None
 
     def in_step(self, most: int) -> list[bytes] | None:
-        """Return the frames that wait, after a tick that pushed one and pulled one; None when it was anything else, or
-        more than `most` wait."""
+        """Return the frames that wait, after a tick that pushed one and pulled one; None when it was anything else,
+        when more than `most` wait, or some of that is to be taken out."""
         frames, rest = divmod(self.queued_bytes, self.frame_bytes)
         in_step = self._playing and self._idle_ticks == 1 and not (rest or self._odd) and frames <= most
-        if not in_step or (self._pace is not None and self._pace.may_catch_up):
+        trimmed = self._window.standing >= self._window.patience  # Soon: at the end of a window.
+        if not in_step or trimmed or (self._pace is not None and self._pace.may_catch_up):
             return None
         queued = b"".join(self._blocks)[self._head :]
         return [queued[at : at + self.frame_bytes] for at in range(0, len(queued), self.frame_bytes)]
@@ -151,6 +152,11 @@ class Playout:
             self._window_ended(self._pace)
             window.lowest = self.queued_bytes
         window.ticks = begun
+
+    def retimed(self) -> None:
+        """The tick comes at another time from now on. If that has let a frame more wait, it is taken out like one that
+        lateness has added."""
+        self._window.late += 1
 
     @property
     def is_idle(self) -> bool:

@@ -17,6 +17,7 @@ import typer
 from offhook import __version__
 from offhook.cli import calling, testing
 from offhook.cli.bench import bench
+from offhook.cli.doctor import doctor
 from offhook.cli.where import NoServer, Where, find
 from offhook.server import logs, tls
 from offhook.server.app import Server
@@ -288,3 +289,4 @@ def demo(
 
 app.command("test")(testing.run)
 app.command()(bench)
+app.command()(doctor)

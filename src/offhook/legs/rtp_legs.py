@@ -32,6 +32,7 @@ from offhook.media.link import (
     SrtpKeys,
 )
 from offhook.media.plane import DEFAULT_RATE
+from offhook.media.stream import MediaStream
 from offhook.media.worker import MediaWorker
 
 if TYPE_CHECKING:
@@ -217,8 +218,11 @@ class RtpLegs:
         current = next(number for number, slot in enumerate(slots) if call in slot.calls)
         chosen = best_slot(phase, current if leads else None)
         # Senders whose packets all come at once must not have all their calls in one slot: the last would be late.
-        if slots[chosen].rows <= CROWD + 2 * sum(slot.rows for slot in slots) // len(slots):
+        if chosen != current and slots[chosen].rows <= CROWD + 2 * sum(slot.rows for slot in slots) // len(slots):
             self._worker.plane.move(call, chosen)
+            for row in slots[chosen].calls[call]:
+                if isinstance(row.source, MediaStream):
+                    row.source.retimed()
 
 
 def _srtp(keys: SrtpKeys | None) -> Srtp | None:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from offhook.media.clock import TICK_S
 from offhook.media.plane import SLOTS
 
-MARGIN_S = 0.0015  # a packet this much later than usual is still in time
-TOO_CLOSE_S = 0.0008  # a slot is left when packets arrive so shortly before it …
-TOO_LONG_S = 0.010  # … or wait so long
+MARGIN_S = 0.004  # a packet this much later than usual is still in time
+TOO_CLOSE_S = 0.0025  # a slot is left when packets arrive so shortly before it …
+TOO_LONG_S = 0.011  # … or wait so long
 SPREAD_S = 0.006  # arrivals farther apart have no phase: packets of another length, or a lot of jitter
 
 

@@ -98,6 +98,11 @@ class MediaStream:
         envelope = Envelope(self._reader.head, self._reader.tail)
         return Regular(receive, envelope, self._stepped, waiting, len(waiting))
 
+    def retimed(self) -> None:
+        """The call is ticked at another time from now on."""
+        self._leave()
+        self.playout.retimed()
+
     def _idled(self, ticks: int, now: float, waiting: list[bytes]) -> None:
         self.playout.idled(ticks)
 

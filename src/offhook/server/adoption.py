@@ -16,6 +16,8 @@ from msgspec import structs
 
 from offhook.call.model import CallData
 from offhook.call.operations import Failure, Problem
+from offhook.legs.sip.memento import Memento
+from offhook.legs.sip.negotiation import Agreed, Said
 from offhook.media.link import UNCOUNTED, Act, Commit, Link, Tiding
 from offhook.media.weather import Weather
 from offhook.server.accounts import Account
@@ -81,7 +83,17 @@ class AnswerCopy(msgspec.Struct, tag="answer"):
     done: Done[Answer]
 
 
-Copy = CallCopy | PhoneCopy | EventCopy | AnswerCopy
+class LineCopy(msgspec.Struct, tag="line"):
+    """A telephone in a call (`server.telephones`); some 3 KiB. `memento`: None until it is answered."""
+
+    leg: str
+    port: int
+    agreed: Agreed | None
+    said: Said
+    memento: Memento | None
+
+
+Copy = CallCopy | PhoneCopy | EventCopy | AnswerCopy | LineCopy
 
 
 def encode(copy: Copy) -> bytes:

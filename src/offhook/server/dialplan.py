@@ -19,7 +19,8 @@ class Route:
     """Numbers (E.164) that begin with `prefix` go to `trunk`; the longest prefix that fits decides.
 
     What is dialled there is the number without its first `strip` characters and with `prepend` before it; `caller_id`
-    is shown instead of the caller's own number, unless it is "".
+    is shown instead of the caller's own number, unless it is "". With `caller_ids`, no other number of a caller may be
+    shown: who calls as somebody else does not get through.
     """
 
     prefix: str
@@ -27,6 +28,7 @@ class Route:
     strip: int = 0
     prepend: str = ""
     caller_id: str = ""
+    caller_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,14 @@ def e164(text: str, region: str = "") -> str:
 
 
 def dial(routes: Sequence[Route], number: str, caller: str = "") -> Dialled | None:
-    """Return how `number` (E.164) is dialled; None when no route allows it. `caller`: the number to be shown."""
+    """Return how `number` (E.164) is dialled; None when no route allows it. `caller`: the number to be shown, or "".
+
+    Raises `ValueError` when the route does not let `caller` be shown.
+    """
     fitting = [route for route in routes if number.startswith(route.prefix)]
     if not fitting:
         return None
     route = max(fitting, key=lambda route: len(route.prefix))
+    if caller and route.caller_ids and not route.caller_id and caller not in route.caller_ids:
+        raise ValueError(f"the route for {route.prefix} does not let this caller's number be shown")
     return Dialled(route.trunk, route.prepend + number[route.strip :], route.caller_id or caller)

@@ -25,7 +25,7 @@ from offhook.call.model import CallData, Connection, EndCause, Release, Shown, S
 from offhook.media import link
 from offhook.server import moves
 from offhook.server.accounting import Accounting
-from offhook.server.adoption import Ring
+from offhook.server.adoption import LineCopy, Ring
 from offhook.server.delivery import Parcel, Settled
 from offhook.server.operations import Operations, StudioLike
 from offhook.server.placement import Worker
@@ -81,7 +81,21 @@ class Exchange:
         self._busy = False
         self.operations = Operations(studio, self.submit, wall)
         self.telephones: Telephones | None = None
+        self._lines: list[tuple[Worker, LineCopy]] = []  # kept by workers, until there are `telephones`
         self.accounting = Accounting(self.steps, wall)
+
+    def use_telephones(self, telephones: Telephones) -> None:
+        """Telephones can call and be called; their lines that workers have kept go on."""
+        self.telephones = telephones
+        while self._lines:
+            telephones.adopt(*self._lines.pop())
+
+    def adopt_line(self, worker: Worker, line: LineCopy) -> None:
+        """Take over a telephone of a call that has been taken over, now or as soon as there are telephones."""
+        if self.telephones is not None:
+            self.telephones.adopt(worker, line)
+        else:
+            self._lines.append((worker, line))
 
     def submit(self, record: CallRecord, message: m.Message) -> None:
         """Handle `message` and whatever follows from it. Raises `Refused` for a command that does not apply."""

@@ -126,9 +126,12 @@ class RouteTo(_Section):
     strip: int = Field(default=0, ge=0, le=16, description="Characters to leave out at the beginning, the + included.")
     prepend: str = Field(default="", pattern=r"^[0-9+*#]{0,16}$", description="What to dial before the rest.")
     caller_id: Number = Field(default="", description="Number to show instead of the caller's own.")
+    caller_ids: list[Number] = Field(
+        default=[], max_length=10_000, description="Numbers that may be shown; without any, all may."
+    )
 
     def route(self) -> Route:
-        return Route(self.prefix, self.trunk, self.strip, self.prepend, self.caller_id)
+        return Route(self.prefix, self.trunk, self.strip, self.prepend, self.caller_id, tuple(self.caller_ids))
 
 
 def contradictions(sip: Sip, trunks: list[Trunk], phones: list[SipPhone], routes: list[RouteTo]) -> list[str]:

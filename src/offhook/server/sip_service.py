@@ -43,9 +43,9 @@ async def telephones(
         partial(stable_user, settings.resource),
     )
     stack = SipStack(_stack_settings(settings, host), lines.on_invite, tls_server, tls_client)
-    await stack.start()
     lines.stack = stack
-    control.exchange.telephones = lines
+    control.exchange.use_telephones(lines)
+    await stack.start()
     where = ", ".join(f"{transport} {port}" for transport, port in stack.ports.items())
     log.info("SIP on %s: %s", host, where)
     try:

@@ -11,7 +11,7 @@ from offhook.call import people_messages as p
 from offhook.call.model import ConnectionState, EndCause, LegState
 from offhook.media import link
 from offhook.server import moves
-from offhook.server.adoption import AnswerCopy, CallCopy, Copy, EventCopy, PhoneCopy
+from offhook.server.adoption import AnswerCopy, CallCopy, Copy, EventCopy, LineCopy, PhoneCopy
 from offhook.server.exchange import Exchange
 from offhook.server.placement import Worker
 from offhook.server.records import CallRecord, Phone, stream_id
@@ -46,6 +46,8 @@ class Takeover:
         for event in (copy for copy in kept if isinstance(copy, EventCopy)):
             if (record := adopted.get(event.call)) is not None:
                 self._exchange.steps.resume(record, event.parcel)
+        for line in (copy for copy in kept if isinstance(copy, LineCopy)):
+            self._exchange.adopt_line(worker, line)
         for record in adopted.values():
             for id in record.data.transfers.keys() - adopted.keys():  # A trunk was to make it: nobody listens any more.
                 self._exchange.submit(record, p.TransferEnded(id, EndCause.CANCELED))

@@ -26,6 +26,7 @@ from offhook.legs.sip.session import Session
 from offhook.legs.sip.stack import SipStack
 from offhook.media import link
 from offhook.server import causes
+from offhook.server.adoption import LineCopy
 from offhook.server.dialplan import Route, dial, e164
 from offhook.server.placement import Busy, Worker
 from offhook.server.referrals import Referrals
@@ -114,6 +115,7 @@ class Telephones:
         agreed = None if session.offer is None else negotiation.consider(session.offer)
         leg = worker.ids.guid()
         self._lines[leg] = line = Line(leg, worker, negotiation, session, agreed=agreed)
+        self._keep(line)
         session.on_event = partial(self._on_event, line)
         return line
 
@@ -166,6 +168,7 @@ class Telephones:
         """Let a telephone ring, as `leg`. How it goes comes as reports."""
         negotiation = Negotiation(self._policy, self._shown_host)
         self._lines[leg] = line = Line(leg, worker, negotiation, to=to, shown=shown)
+        self._keep(line)
         worker.send(self.opening(line))
 
     def opening(self, line: Line) -> link.OpenRtp:
@@ -231,6 +234,7 @@ class Telephones:
             description, agreed = line.negotiation.answer(line.session.offer, line.port)
             line.session.answer(description)
             self._agree(line, agreed)
+        self._keep(line)
 
     def end(self, leg: str, cause: EndCause) -> None:
         """The call is over for this leg."""
@@ -247,7 +251,8 @@ class Telephones:
             line.session.hang_up(causes.goodbye(cause))
 
     def forget(self, line: Line) -> None:
-        self._lines.pop(line.leg, None)
+        if self._lines.pop(line.leg, None) is not None:
+            line.worker.step.delete(_key(line.leg))
         self.referrals.forget(line.leg)
 
     def lost(self, leg: str) -> None:
@@ -273,12 +278,40 @@ class Telephones:
         else:
             self.referrals.ended(line, 200 if effect.cause is None else causes.refusal(effect.cause)[0])
 
+    # ------------------------------------------------------------------------------------------ another process
+
+    def _keep(self, line: Line) -> None:
+        """Let the worker keep what a control process after this one has to know of the line."""
+        memento = line.session.memento() if line.session is not None and line.answered else None
+        line.worker.step.put(_key(line.leg), LineCopy(line.leg, line.port, line.agreed, line.negotiation.said, memento))
+
+    def adopt(self, worker: Worker, copy: LineCopy) -> None:
+        """Take over a line of the control process before this one, whose call has been taken over.
+
+        A telephone that rang has lost its INVITE's transaction with that process: it leaves its call, and ends its
+        ringing by its own timer.
+        """
+        assert self.stack is not None
+        negotiation = Negotiation(self._policy, self._shown_host, copy.said)
+        line = Line(copy.leg, worker, negotiation, port=copy.port, agreed=copy.agreed, answered=True)
+        self._lines[copy.leg] = line
+        with self._control.exchange.steps.step():
+            if copy.memento is None:
+                self._drop(line, EndCause.UNREACHABLE)
+                return
+            line.session = self.stack.resume(copy.memento)
+            line.session.on_event = partial(self._on_event, line)
+            if copy.leg not in self._control.registry.by_leg:
+                self.end(copy.leg, EndCause.REMOTE_LEFT)
+
     # ------------------------------------------------------------------------------------------ what a telephone says
 
     def _on_event(self, line: Line, event: events.Event) -> None:
         if self._lines.get(line.leg) is line:
             with self._control.exchange.steps.step():
                 self._take(line, event)
+                if self._lines.get(line.leg) is line:
+                    self._keep(line)
 
     def _take(self, line: Line, event: events.Event) -> None:
         match event:
@@ -365,6 +398,11 @@ class Telephones:
                 parameters=agreed.parameters,
             )
         )
+
+
+def _key(leg: str) -> str:
+    """Return under which key the worker keeps a line; the leg's own may be a phone's."""
+    return f"line {leg}"
 
 
 def _custom_context(session: IncomingSession) -> dict[str, dict[str, str]] | None:

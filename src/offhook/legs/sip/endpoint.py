@@ -96,6 +96,12 @@ class Endpoint:
         self._transports.reach(hop, asked.start, near, pinned)
         return asked
 
+    def packets_to(self, uri: Uri) -> Flow | None:
+        """Return the way to an IP address over UDP; None when there is none."""
+        found: list[Flow | None] = [None]
+        self._transports.reach(uri, found.append)
+        return found[-1]
+
     def send_ack(self, ack: Request, hop: Uri, near: Flow | None, pinned: bool) -> None:
         """Send the ACK of a 2xx, which is no transaction."""
         self._transports.reach(hop, partial(self._send_ack, ack), near, pinned)

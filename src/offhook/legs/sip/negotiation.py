@@ -87,17 +87,33 @@ class Agreed:
         return not self.sends
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a negotiation has come to: for another one to go on from, in another process."""
+
+    id: int
+    local: Description | None
+    formats: tuple[Format, ...]
+    key: str
+
+
 class Negotiation:
     """One leg's side of all offers and answers of its call. It knows what was said last, and counts versions."""
 
-    def __init__(self, policy: MediaPolicy, host: str) -> None:
-        """`host`: the address at which the other side reaches our RTP ports."""
+    def __init__(self, policy: MediaPolicy, host: str, said: Said | None = None) -> None:
+        """`host`: the address at which the other side reaches our RTP ports. `said`: what the one before it had."""
         self._policy = policy
         self._host = host
         self._id = secrets.randbits(31)
         self._local: Description | None = None  # said last
         self._formats: tuple[Format, ...] = ()  # of ours that were agreed on: codec, and telephone events if any
         self._key = ""  # ours, the same as long as the call lasts
+        if said is not None:
+            self._id, self._local, self._formats, self._key = said.id, said.local, said.formats, said.key
+
+    @property
+    def said(self) -> Said:
+        return Said(self._id, self._local, self._formats, self._key)
 
     def consider(self, offer: str) -> Agreed:
         """Return what an answer to `offer` would agree on. Raises `NotAcceptable`."""

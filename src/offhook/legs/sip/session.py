@@ -19,6 +19,7 @@ from offhook.legs.sip.events import Q850, Answered, Ended, Offered, OfferFailed,
 from offhook.legs.sip.exchange import ServerTransaction
 from offhook.legs.sip.grammar import SipSyntaxError
 from offhook.legs.sip.info import InfoDigits
+from offhook.legs.sip.memento import Memento
 from offhook.legs.sip.message import Message, Request, Response
 from offhook.legs.sip.repeater import Repeater
 from offhook.legs.sip.session_timer import IntervalTooSmall, Terms
@@ -108,6 +109,34 @@ class Session(DialogUsage):
     def info_digits(self, tones: str, ms: int = 100) -> None:
         """Send 0-9 * # A-D by SIP INFO, each of `ms`; ends in `DigitsSent`. Raises ValueError for anything else."""
         self._digits.send(tones, ms)
+
+    def memento(self) -> Memento | None:
+        """Return what the session needs to go on in another process; None before it is answered and after its end."""
+        dialog, terms = self._dialog, self._terms
+        if dialog is None or self._phase not in (Phase.ANSWERED, Phase.CONFIRMED):
+            return None
+        return Memento(
+            dialog.call_id,
+            str(dialog.local),
+            str(dialog.remote),
+            str(dialog.target),
+            tuple(map(str, dialog.routes)),
+            dialog.local_seq,
+            dialog.remote_seq,
+            dialog.caller,
+            str(self.request_uri),
+            str(self.to),
+            str(self.from_),
+            self._contact_user,
+            self.trunk,
+            self.phone,
+            None if self._flow is None or self._flow.reliable else self._flow.remote,
+            self._they_allow("UPDATE"),
+            self._local_sdp,
+            self._exchange,
+            0 if terms is None else terms.interval,
+            terms is not None and terms.ours,
+        )
 
     # ------------------------------------------------------------------------------------------ what comes
 

@@ -24,10 +24,12 @@ from offhook.legs.sip.flows import Flow
 from offhook.legs.sip.grammar import SipSyntaxError
 from offhook.legs.sip.guard import Admitted, Challenged, Forbidden, Guard, Phone, Trunk
 from offhook.legs.sip.incoming import IncomingSession, merged_id
+from offhook.legs.sip.memento import Memento
 from offhook.legs.sip.message import Request, Response
 from offhook.legs.sip.outgoing import OutgoingSession, new_invite
 from offhook.legs.sip.registrar import Binding, Registrar
 from offhook.legs.sip.registration import Registration
+from offhook.legs.sip.resumed import ResumedSession
 from offhook.legs.sip.session import Session
 from offhook.legs.sip.session_timer import IntervalTooSmall
 from offhook.legs.sip.transport import Listen, Transports
@@ -89,13 +91,27 @@ class SipStack:
         self._context = Context(self._endpoint, session_expires=settings.session_expires, min_se=settings.min_se)
         self._registrar: Registrar[Flow] = Registrar()
         self._tag = secrets.token_hex(8)  # of answers that nothing is kept of
+        self._resumed: list[ResumedSession] = []  # until the sockets are open
         self.registrations: dict[str, Registration] = {}  # by trunk
 
     async def start(self) -> None:
         """Listen, and register where we have to. Raises OSError when a socket cannot be opened."""
         await self._transports.start()
+        for session in self._resumed:
+            session.find_way()
+        self._resumed.clear()
         for trunk in self._guard.trunks.values():
             self._register(trunk)
+
+    def resume(self, memento: Memento) -> Session:
+        """Let a call go on that another process had. Best before `start`: what comes for a call that is not known yet
+        is answered with 481, which ends it. Set `on_event` at once. Raises `SipSyntaxError`."""
+        session = ResumedSession(self._context, self._party(memento.trunk, memento.phone), memento)
+        if self.ports:
+            session.find_way()
+        else:
+            self._resumed.append(session)
+        return session
 
     async def close(self) -> None:
         """Hang up, sign off, and close the sockets, within `CLOSE_S`."""
@@ -283,7 +299,7 @@ class SipStack:
                 self._reply(transaction, 481)
             else:
                 taken = self.find(parse_replaces(replaced)) if replaced else None
-                self._on_invite(IncomingSession(self._context, self._party(who), transaction, taken))
+                self._on_invite(IncomingSession(self._context, self._party(who.trunk, who.phone), transaction, taken))
         except UnsupportedBody:
             self._reply(transaction, 415, ("Accept", body.SDP))
         except IntervalTooSmall:
@@ -291,10 +307,10 @@ class SipStack:
         except SipSyntaxError as error:
             transaction.respond(request.response(400, str(error), self._tag))
 
-    def _party(self, who: Admitted) -> Party:
-        trunk = self._guard.trunks.get(who.trunk)
+    def _party(self, name: str, phone: str) -> Party:
+        trunk = self._guard.trunks.get(name)
         credentials = Credentials(trunk.user, trunk.password) if trunk and trunk.user else None
-        return Party(who.trunk, who.phone, credentials)
+        return Party(name, phone, credentials)
 
     def _reply(self, transaction: ServerTransaction, code: int, *headers: tuple[str, object]) -> None:
         response = transaction.request.response(code, to_tag=self._tag)

@@ -1,0 +1,141 @@
+"""What `offhook doctor` finds, in good set-ups and broken ones."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from offhook.server import options_probe
+from offhook.server.doctor import Finding, examine
+
+pytestmark = pytest.mark.sockets
+
+
+@pytest.fixture(autouse=True)
+def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options_probe, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(options_probe, "REPEATS_S", (0.1,))
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A TCP port that somebody else has."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def look(folder: Path, text: str) -> list[Finding]:
+    config = folder / "offhook.toml"
+    config.write_text(text)
+
+    async def collect() -> list[Finding]:
+        return [finding async for finding in examine(config, folder / "data")]
+
+    return asyncio.run(collect())
+
+
+def of(findings: list[Finding], subject: str) -> Finding:
+    return next(finding for finding in findings if finding.subject.startswith(subject))
+
+
+def trunk(port: int, transport: str = "udp") -> str:
+    server = f'"sip:127.0.0.1:{port};transport={transport}"'
+    return f'http = 0\nhttps = 0\n[sip]\nport = 0\n[[trunk]]\nname = "t"\nserver = {server}\n'
+
+
+def test_a_good_set_up_has_no_failure(tmp_path: Path) -> None:
+    findings = look(tmp_path, "http = 0\nhttps = 0\n[sip]\nport = 0\n")
+    assert not [finding for finding in findings if finding.level == "FAIL"]
+    assert of(findings, "certificate").level == "ok"
+    assert "localhost" in of(findings, "certificate").text
+    assert of(findings, "RTP ports").level == "ok"
+    assert findings[-1].subject == "clock"
+
+
+def test_a_bad_configuration_is_all_that_is_told(tmp_path: Path) -> None:
+    findings = look(tmp_path, '[[route]]\nprefix = "+1"\ntrunk = "none"\n')
+    assert findings == [Finding("FAIL", "configuration", "route: for '+1' there is no trunk 'none'")]
+
+
+def test_a_taken_port_fails(tmp_path: Path, taken: int) -> None:
+    assert of(look(tmp_path, f"http = {taken}\nhttps = 0\n"), f"port {taken}").level == "FAIL"
+
+
+def test_a_taken_port_may_be_that_of_the_server_that_runs(tmp_path: Path, taken: int) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "server.json").write_text(f'{{"pid": {os.getpid()}}}')
+    assert of(look(tmp_path, f"http = {taken}\nhttps = 0\n"), f"port {taken}").level == "warn"
+
+
+def test_a_certificate_that_cannot_be_read_fails(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.pem"
+    bad.write_text("nothing")
+    findings = look(tmp_path, f'http = 0\nhttps = 0\ntls_cert = "{bad}"\ntls_key = "{bad}"\n')
+    assert of(findings, "certificate").level == "FAIL"
+
+
+def test_too_few_rtp_ports_are_told(tmp_path: Path) -> None:
+    findings = look(tmp_path, "http = 0\nhttps = 0\n[sip]\nport = 0\nrtp_ports = [20000, 20009]\n")
+    assert of(findings, "RTP ports").level == "warn"
+
+
+def test_an_address_of_another_machine_means_nat(tmp_path: Path) -> None:
+    findings = look(tmp_path, 'http = 0\nhttps = 0\n[sip]\nport = 0\nadvertised = "198.51.100.7"\n')
+    assert of(findings, "advertised").level == "warn"
+    assert "forwarded" in of(findings, "advertised").text
+
+
+def test_a_trunk_that_answers_is_well(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(10)
+
+        def answer() -> None:
+            request, source = server.recvfrom(4096)
+            assert request.startswith(b"OPTIONS sip:127.0.0.1")
+            server.sendto(b"SIP/2.0 403 Forbidden\r\n\r\n", source)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        findings = look(tmp_path, trunk(server.getsockname()[1]))
+        thread.join()
+    assert of(findings, "trunk t").level == "ok"
+    assert "with 403" in of(findings, "trunk t").text
+
+
+def test_a_trunk_that_says_nothing_is_told(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        assert of(look(tmp_path, trunk(server.getsockname()[1])), "trunk t").level == "warn"
+
+
+def test_a_trunk_that_is_not_there_fails(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        assert of(look(tmp_path, trunk(closed.getsockname()[1], "tcp")), "trunk t").level == "FAIL"
+
+
+def test_what_is_not_sip_fails(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        findings = look(tmp_path, trunk(server.getsockname()[1], "tcp"))
+        thread.join()
+    assert "does not speak SIP" in of(findings, "trunk t").text
+
+
+def test_a_trunk_whose_uri_cannot_be_read_fails(tmp_path: Path) -> None:
+    assert of(look(tmp_path, trunk(5060).replace(":5060", ":port")), "trunk t").level == "FAIL"
