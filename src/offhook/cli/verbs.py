@@ -8,7 +8,8 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -103,19 +104,23 @@ def serve(
         "allow_private": allow_private,
         "sip": {key: port for key, port in (("port", sip), ("tls_port", sips)) if port is not None} or None,
     }
+    load = partial(Settings.load, config, **{k: v for k, v in given.items() if v is not None and v != []})
     logs.begin()
     try:
-        settings = Settings.load(config, **{k: v for k, v in given.items() if v is not None and v != []})
+        settings = load()
     except ConfigError as error:
         _fail(error)
     try:
-        _run(_serve(settings))
+        _run(_serve(settings, load))
     except CannotStart as error:
         _fail(error)
 
 
-async def _serve(settings: Settings) -> int:
-    """Serve until SIGTERM, then until the last call is over; or until SIGINT, a second SIGTERM, or the server's end."""
+async def _serve(settings: Settings, again: Callable[[], Settings]) -> int:
+    """Serve until SIGTERM, then until the last call is over; or until SIGINT, a second SIGTERM, or the server's end.
+
+    SIGHUP: what `again` returns is taken by the running server.
+    """
     asked = asyncio.Event()
     at_once = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -131,6 +136,8 @@ async def _serve(settings: Settings) -> int:
         except NotImplementedError:  # Windows
             signal.signal(number, lambda number, _: loop.call_soon_threadsafe(stop, number))
     async with Supervisor(settings) if settings.workers else Server(settings) as server:
+        if hasattr(signal, "SIGHUP"):
+            loop.add_signal_handler(signal.SIGHUP, _reload, server, again)
         print(json.dumps({"ready": True, "http": server.http, "https": server.https}), flush=True)
         print(_welcome(server), file=sys.stderr)
         await first_of(asked.wait(), server.ended.wait())
@@ -138,6 +145,13 @@ async def _serve(settings: Settings) -> int:
             print("no new calls are taken; a second SIGTERM ends those under way", file=sys.stderr)
             await first_of(at_once.wait(), server.ended.wait(), server.drain())
         return int(server.ended.is_set())
+
+
+def _reload(server: Server | Supervisor, again: Callable[[], Settings]) -> None:
+    try:
+        server.reload(again())
+    except ConfigError as error:
+        print(f"the configuration is not read anew, nothing has changed: {error}", file=sys.stderr)
 
 
 def _welcome(server: Server | Supervisor) -> str:

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp
 from offhook.media import socket_link
 from offhook.media.egress import AddressPolicy
 from offhook.media.link import Tiding, memory_pair
-from offhook.server import identity, logs, openapi, tls
+from offhook.server import identity, logs, openapi, sip_service, tls
 from offhook.server.api import Api
 from offhook.server.call_records import RecordFile
 from offhook.server.callers import Callers
@@ -42,7 +42,6 @@ from offhook.server.metrics import Metrics
 from offhook.server.phone import BrowserPhone
 from offhook.server.placement import Worker
 from offhook.server.processes import GRACE_S, RemoteWorker, Slot
-from offhook.server.sip_service import telephones
 from offhook.server.studio import Engines, Studio
 from offhook.server.tokens import JWKS_PATH, OPENID_PATH, TokenSigner
 from offhook.server.webhooks import Webhooks
@@ -76,6 +75,7 @@ class Server(Listening):
         self._remote = remote
         self._metrics = Metrics()
         self._stack = contextlib.AsyncExitStack()
+        self._identities: list[ssl.SSLContext] = []  # that show our certificate
 
     async def __aenter__(self) -> Server:
         try:
@@ -87,6 +87,26 @@ class Server(Listening):
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    def reload(self, settings: Settings) -> None:
+        """Take the certificate, trunks, phones and routes of settings that were read anew; no call is dropped.
+
+        What cannot be used changes nothing, and is logged.
+        """
+        settings = self.settings.reloaded(settings)
+        cert, key = self._certificate()
+        try:
+            tls.server_context(cert, key)  # Raises before anything is changed.
+            if self.sip is not None:
+                sip_service.reload(self.sip, self.control, settings)
+        except ValueError as error:
+            log.error("what was read anew is not used: %s", error)
+            return
+        self.settings = settings
+        for context in self._identities:
+            context.load_cert_chain(cert, key)
+        counts = len(settings.trunk), len(settings.phone), len(settings.route)
+        log.info("read anew: the certificate, %d trunks, %d phones, %d routes", *counts)
 
     async def drain(self) -> None:
         """Take no new calls; return when the last one is over, or `drain_timeout_s` is."""
@@ -126,8 +146,8 @@ class Server(Listening):
         self._stack.push_async_callback(accounting.close)
         self._stack.push_async_callback(self.control.close)
         await self._wait_for_workers()
-        certificate = tls.server_context(*self._certificate())
-        self.sip = await self._stack.enter_async_context(telephones(settings, self.control, certificate, trust))
+        sip = sip_service.telephones(settings, self.control, self._identity(), trust)
+        self.sip = await self._stack.enter_async_context(sip)
 
         tokens = await self._stack.enter_async_context(identity.tokens(settings, signer, trust))
         verifier = Verifier(self.keys, settings.names, verify_token=tokens.verify)
@@ -279,8 +299,12 @@ class Server(Listening):
         """Return the certificate and the key that we show."""
         return self.settings.tls_cert or self.tls.cert, self.settings.tls_key or self.tls.key
 
+    def _identity(self) -> ssl.SSLContext:
+        """Return a context that shows our certificate, also one that is read later."""
+        self._identities.append(tls.server_context(*self._certificate()))
+        return self._identities[-1]
+
     async def _serve(self, app: ASGIApp) -> None:
-        cert, key = self._certificate()
         for listening, secure in ((self.http_socket, False), (self.https_socket, True)):
             if listening is None:
                 continue
@@ -299,7 +323,7 @@ class Server(Listening):
             )
             config.load()
             if secure:
-                config.ssl = tls.server_context(cert, key)
+                config.ssl = self._identity()
             server = _Uvicorn(config)
             task = asyncio.create_task(server.serve(sockets=[listening]))
             self._stack.push_async_callback(_stop, server, task)

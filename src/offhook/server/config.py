@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import os
 import sys
 import tomllib
@@ -30,6 +31,9 @@ from offhook.server.records_config import Logs, Records
 from offhook.server.sip_config import RouteTo, Sip, SipPhone, Trunk
 from offhook.server.speech_config import Speech
 
+log = logging.getLogger(__name__)
+
+RELOADED = ("trunk", "phone", "route")  # what a running server takes when it is told to read its configuration anew
 DEVELOPMENT_KEY = "T2ZmaG9vayBkZXZlbG9wbWVudCBrZXk6IHdlbGwga25vd24sIGFjY2VwdGVkIG9uIGxvb3BiYWNrIG9ubHkuCg=="
 """The access key of the development profile: printed and public, as that of other emulators. 64 bytes in base64."""
 
@@ -248,6 +252,14 @@ class Settings(BaseSettings):
     def managed_identity(self) -> bool:
         """Whether this server hands out tokens and takes them: whoever can read its data directory may call."""
         return self.profile == "development"
+
+    def reloaded(self, anew: Settings) -> Settings:
+        """Return these settings with those of `anew` that a running server takes: trunks, phones and routes. What else
+        differs there is logged: it waits for the next start."""
+        differing = [name for name in type(self).model_fields if getattr(self, name) != getattr(anew, name)]
+        if late := [name for name in differing if name not in RELOADED]:
+            log.warning("%s: changed, which is read at the next start only", ", ".join(late))
+        return self.model_copy(update={name: getattr(anew, name) for name in RELOADED})
 
     def address_policy(self) -> AddressPolicy:
         """Where callbacks and media sockets may go."""

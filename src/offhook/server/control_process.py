@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from offhook.server import processes
 from offhook.server.app import Server
 from offhook.server.config import Settings
-from offhook.server.processes import ControlStart, Drain, Told, Workers
+from offhook.server.processes import ControlStart, Drain, Reload, Told, Workers
 
 
 async def _work(told: AsyncIterator[Told]) -> None:
@@ -24,6 +24,8 @@ async def _work(told: AsyncIterator[Told]) -> None:
             match message:
                 case Workers(slots):
                     server.note(slots)
+                case Reload(settings):
+                    server.reload(Settings(**settings))
                 case Drain():
                     draining.set()
 

@@ -67,11 +67,17 @@ class Workers(msgspec.Struct, frozen=True, tag=True):
     slots: list[Slot]
 
 
+class Reload(msgspec.Struct, frozen=True, tag=True):
+    """To control: settings were read anew."""
+
+    settings: dict[str, Any]
+
+
 class Drain(msgspec.Struct, frozen=True, tag=True):
     """To control: take no new calls, and end when the last one is over."""
 
 
-Told = ControlStart | WorkerStart | Workers | Drain
+Told = ControlStart | WorkerStart | Workers | Reload | Drain
 
 
 def encode(told: Told) -> bytes:

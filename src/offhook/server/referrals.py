@@ -55,12 +55,12 @@ class _Asked:
 
 
 class Referrals:
-    """`telephones` has the lines, `trunks` are by name."""
+    """`telephones` has the lines."""
 
-    def __init__(self, control: Control, telephones: Telephones, trunks: Mapping[str, Trunk]) -> None:
+    def __init__(self, control: Control, telephones: Telephones) -> None:
         self._control = control
         self._telephones = telephones
-        self._trunks = trunks
+        self.trunks: Mapping[str, Trunk] = {}  # by name
         self._asked: dict[str, _Asked] = {}  # by leg of the transferee
 
     # ------------------------------------------------------------------------------------------ a telephone asks
@@ -83,7 +83,7 @@ class Referrals:
             session.refer_progress(problem.code, str(problem))
 
     def _may_refer(self, session: Session) -> bool:
-        trunk = self._trunks.get(session.trunk)
+        trunk = self.trunks.get(session.trunk)
         return bool(session.phone) or (trunk is not None and trunk.allow_transfer)
 
     def _refer(self, line: Line, to: Uri) -> None:
@@ -183,7 +183,7 @@ class Referrals:
         session.refer(str(uri))
 
     def _refer_to(self, name: str, target: str) -> Uri | None:
-        trunk = self._trunks.get(name)
+        trunk = self.trunks.get(name)
         if trunk is None or trunk.transfer != "refer" or not target.startswith("4:+"):
             return None
         dialled = dial(self._telephones.routes, target[2:])

@@ -54,6 +54,15 @@ async def telephones(
         await stack.close()
 
 
+def reload(stack: SipStack, control: Control, settings: Settings) -> None:
+    """Take trunks, phones and routes anew. Raises ValueError, and changes nothing, when they do not fit together."""
+    lines = control.exchange.telephones
+    if lines is not None:
+        anew = _stack_settings(settings, "")
+        stack.reload(anew.trunks, anew.phones)
+        lines.use([route.route() for route in settings.route], settings.phone, settings.trunk)
+
+
 def _stack_settings(settings: Settings, host: str) -> StackSettings:
     sip = settings.sip
     listen = []

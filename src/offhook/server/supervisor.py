@@ -207,6 +207,11 @@ class Supervisor(Listening):
         """End at once: calls are hung up, their events delivered."""
         await self._stack.aclose()
 
+    def reload(self, settings: Settings) -> None:
+        """As `Server.reload`."""
+        self.settings = self.settings.reloaded(settings)
+        self.control.tell(processes.Reload(self._settings()))
+
     async def drain(self) -> None:
         """Take no new calls; return when the last one is over, or `drain_timeout_s` is."""
         self._draining = True

@@ -74,15 +74,20 @@ class Telephones:
         self._control = control
         self._sip = sip
         self._host = host
-        self.routes = routes
         self._raw_id = raw_id
         self._shown_host = sip.advertised or host
         self._policy = MediaPolicy(tuple(sip.codecs), srtp=sip.srtp)
+        self._lines: dict[str, Line] = {}  # by leg
+        self.referrals = Referrals(control, self)
+        self.stack: SipStack | None = None
+        self.use(routes, phones, trunks)
+
+    def use(self, routes: Sequence[Route], phones: Sequence[SipPhone], trunks: Sequence[Trunk]) -> None:
+        """Set who can be called how, and who may transfer; calls that are there go on."""
+        self.routes = routes
         self._phones = {phone.user: phone for phone in phones}
         self._user_of = {self._phone_id(phone): phone.user for phone in phones}
-        self._lines: dict[str, Line] = {}  # by leg
-        self.referrals = Referrals(control, self, {trunk.name: trunk for trunk in trunks})
-        self.stack: SipStack | None = None
+        self.referrals.trunks = {trunk.name: trunk for trunk in trunks}
 
     # ------------------------------------------------------------------------------------------ a telephone calls
 
