@@ -31,6 +31,9 @@ DEEPEST = 3  # frames that may wait to be played, where a sender is sometimes la
 PAST = 2  # frames that were played and a queue may still want to know
 LOOK_EVERY = 50  # ticks after which a row is polled as ever, for what this way does not see: 1 s …
 LOOK_SELDOM = 5  # … times so many for a stream of which nothing waits, as it cannot leave anything unread
+SETTLED = (
+    5  # ticks without anybody coming or going before a slot's rows are read together: it costs to begin and to end
+)
 MISSED_S = 0.03  # from one tick to the next: the clock has left some out
 
 _KEPT = DEEPEST + PAST + 1  # ticks
@@ -159,9 +162,8 @@ class Reader:
         if codec is not None:
             self._silence = np.full(len(self._silence), codec.silence, np.uint8)
         self._frames: Frames = np.tile(self._silence, (len(rows), 1))
-        self._messages = np.zeros((len(rows), LONGEST), np.uint8)
-        flat = self._messages.reshape(-1).data
-        self._lines = [flat[at : at + LONGEST] for at in range(0, len(flat), LONGEST)]
+        self._messages: Octets  # a line for each row: made when somebody is regular
+        self._lines: list[memoryview] = []
         self._receives: list[Receive] = [_unread] * len(rows)
         self._expected = [_POLLED] * len(rows)  # sizes
         self._regular: list[Regular | None] = [None] * len(rows)
@@ -197,6 +199,8 @@ class Reader:
 
     def _receive(self) -> list[int]:
         """Read a message into each line; return their sizes."""
+        if not self._lines:
+            return [_UNREAD] * len(self._rows)
         sizes = []
         for receive, line in zip(self._receives, self._lines, strict=True):
             try:
@@ -268,7 +272,7 @@ class Reader:
                 frame = one.poll(now, self._lines[line][:size] if size > 0 else None)
             if frame is not None:
                 self._frames[line] = np.frombuffer(frame, self._silence.dtype).reshape(self._silence.shape)
-            if one is not None:
+            if one is not None and self._tick >= SETTLED:
                 self._enter(line, one, said=frame is not None)
         except Exception:
             row.faults += 1
@@ -284,6 +288,10 @@ class Reader:
             if not self._form.fits(line, regular.first) or self._form.size > LONGEST:
                 return  # Others speak to us in another way.
             expected = self._form.size
+        if not self._lines:
+            self._messages = np.zeros((len(self._rows), LONGEST), np.uint8)
+            flat = self._messages.reshape(-1).data
+            self._lines = [flat[at : at + LONGEST] for at in range(0, len(flat), LONGEST)]
         self._receives[line] = regular.receive
         self._expected[line] = expected
         self._regular[line] = regular
@@ -394,7 +402,9 @@ class Writer:
         except Exception:
             row.faults += 1
             return
-        steady = None if row.paced is None else row.paced.steady(lambda: self._leave(line))
+        if row.paced is None or self._tick < SETTLED:
+            return
+        steady = row.paced.steady(lambda: self._leave(line))
         if steady is not None:
             self._steady[line] = steady
             self._transmits[line] = steady.transmit
