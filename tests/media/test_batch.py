@@ -330,3 +330,27 @@ def test_what_lateness_or_another_slot_has_left_is_taken_out_though_it_comes_reg
         assert [call.stream.stats()["skipped"] for call in (late, moved, both)] == [1, 1, 0]
 
     run(main())
+
+
+def test_while_people_come_and_go_each_row_is_polled() -> None:
+    async def main() -> None:
+        plane = Plane(0.0)
+        call = Call(plane, "call", 16_000, together=True)
+        for tick in range(60):
+            await asyncio.sleep(0.02)
+            if tick and tick % batch.SETTLED == 0:
+                phone = Phone()
+                plane.add(Row(f"another call {tick}", "4:phone", 16_000, phone, phone))
+            call.connection.incoming += incoming("speaks", 16_000, tick)
+            for slot in range(SLOTS):
+                plane.tick(slot, asyncio.get_running_loop().time())
+            assert call.stream.received == tick + 1  # Nothing is to be made up for.
+        for tick in range(60, 80):
+            await asyncio.sleep(0.02)
+            call.connection.incoming += incoming("speaks", 16_000, tick)
+            for slot in range(SLOTS):
+                plane.tick(slot, asyncio.get_running_loop().time())
+        assert call.stream.received < 80
+        assert call.stream.stats()["received"] == 80
+
+    run(main())

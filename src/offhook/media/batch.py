@@ -31,9 +31,7 @@ DEEPEST = 3  # frames that may wait to be played, where a sender is sometimes la
 PAST = 2  # frames that were played and a queue may still want to know
 LOOK_EVERY = 50  # ticks after which a row is polled as ever, for what this way does not see: 1 s …
 LOOK_SELDOM = 5  # … times so many for a stream of which nothing waits, as it cannot leave anything unread
-SETTLED = (
-    5  # ticks without anybody coming or going before a slot's rows are read together: it costs to begin and to end
-)
+SETTLED = 5  # ticks without a change of rows before a slot is read together: it costs to begin and to end
 MISSED_S = 0.03  # from one tick to the next: the clock has left some out
 
 _KEPT = DEEPEST + PAST + 1  # ticks
