@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import weakref
 from unittest import mock
 
 import pytest
@@ -12,6 +14,7 @@ from tests.legs.rtp_scene import Media, Telephone, at_phase, tone
 from offhook.audio import pcm
 from offhook.legs.rtp_receiver import Receiver
 from offhook.legs.rtp_sender import Sender
+from offhook.media.batch import alone
 from offhook.media.clock import TICK_S
 from offhook.media.link import EndLeg, LegFigures, SendDigits
 from offhook.testing.clock import run
@@ -50,10 +53,10 @@ class Line:
 async def talk(lines: list[Network], together: bool) -> tuple[list[object], list[bytes], dict[str, dict[str, int]]]:
     """Let two telephones talk, each in a call with an app that talks, too; return all that came of it."""
     random.seed(7)  # when reports are due
-    alone = mock.patch.object(Receiver, "regular", return_value=None)
+    singly = mock.patch.object(Receiver, "regular", return_value=None)
     slowly = mock.patch.object(Sender, "steady", return_value=None)
     if not together:
-        alone.start()
+        singly.start()
         slowly.start()
     try:
         media = Media()
@@ -136,3 +139,27 @@ def test_a_regular_telephone_costs_one_read_and_one_write_a_tick() -> None:
     assert polls < 2 * 120  # not 2 * 400: some at the beginning, while its slot is looked for, and at each report
     assert sends < 2 * 60
     assert [one["received"] for one in figures.values()] == [400, 400]
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_what_is_over_needs_no_garbage_collection(others: int) -> None:
+    """One that has much to collect takes as long as two ticks."""
+
+    async def calls() -> None:
+        media = Media()
+        telephones = [await media.telephone(f"leg {n}", f"call {n}") for n in range(1 + others)]
+        await asyncio.gather(*(telephone.say(tone(440, 1.0)) for telephone in telephones))
+        leg, _ = media.legs._legs["leg 0"]
+        assert leg.receiver.leave is not alone, "it is read together with others by now"
+        held = [weakref.ref(one) for one in (leg, leg.receiver, leg.sender, leg.path)]
+        gc.collect()
+        gc.disable()
+        try:
+            del leg
+            await media.order(EndLeg("leg 0", "over"))
+            await asyncio.sleep(1.0)
+            assert [one() for one in held] == [None] * 4
+        finally:
+            gc.enable()
+
+    run(calls())

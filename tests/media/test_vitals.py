@@ -214,12 +214,29 @@ def test_the_gate_closes_when_ticks_are_late() -> None:
         await media.party("caller")
         media.worker.vitals.start(7)
         await media.vitals()
-        for _ in range(10):
+        for _ in range(30):
             loop().block(0.04)
             await asyncio.sleep(0.05)
         assert not (await media.vitals()).gate_open
         await asyncio.sleep(WINDOW + 1)
         assert (await media.vitals()).gate_open
+        await media.worker.close()
+
+    run(main())
+
+
+def test_the_gate_stays_open_when_something_holds_everything_up_once() -> None:
+    async def main() -> None:
+        media = Measured()
+        await media.party("caller")
+        media.worker.vitals.start(7)
+        await media.vitals()
+        await media.vitals()
+        await asyncio.sleep(0.3)
+        loop().block(0.09)
+        states = [(await media.vitals()).gate_open for _ in range(WINDOW)]
+        assert media.worker.clock.lateness.percentile(0.99) > 10, "late enough to close it, if it went on"
+        assert all(states), states
         await media.worker.close()
 
     run(main())

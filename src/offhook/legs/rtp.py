@@ -186,7 +186,8 @@ class RtpLeg:
 
     def end(self) -> None:
         """Leave the mix, say goodbye and close the sockets."""
-        self.leave()
+        self.receiver.close()
+        self.sender.close()
         if self.row is not None:
             self._worker.plane.remove(self.row)
             self.row = None

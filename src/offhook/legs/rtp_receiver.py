@@ -49,8 +49,8 @@ class Receiver:
         self._quiet_bytes, self._noise_type = coding.quiet_bytes, coding.noise_type
         self._audio_type = 0
         self._dtmf_type: int | None = None
-        self._read = self._read_watched
-        self._watched = 0  # packets
+        self._watching = True  # whom packets are from, and when they arrive …
+        self._watched = 0  # … of so many by now
         self._arrivals: list[float] = []
         self._polls = 0
         self._steady = False  # the last poll found one packet of audio
@@ -74,12 +74,13 @@ class Receiver:
         """Take what has arrived, after the packet that was `received` already; return the next 20 ms."""
         self._polls += 1
         one_is_enough = self._steady and self._polls % LOOK_EVERY
+        read = self._read_watched if self._watching else self._read_connected
         found = 0
         try:
             if received is not None:
                 found += self._take(bytes(received), now)
             for _ in range(udp.DRAIN):
-                if self._read(now):
+                if read(now):
                     found += 1
                     if one_is_enough:
                         break
@@ -92,7 +93,7 @@ class Receiver:
 
     def regular(self, leave: Leave) -> Regular | None:
         """Say how the next ticks can be had without `poll`: see `offhook.media.batch`."""
-        if not self._steady or self._read != self._read_connected or self._path.srtp is not None:
+        if not self._steady or self._watching or self._path.srtp is not None:
             return None
         step = self.jitter.in_step(DEEPEST)
         if step is None or self._source is None:
@@ -103,11 +104,16 @@ class Receiver:
         settle, receive = self.jitter.stepped, self._path.socket.recv_into
         return Regular(receive, Header(header), settle, step.recent, step.depth)
 
+    def close(self) -> None:
+        """Tell nobody anything any more: what refers to each other would wait for a garbage collection, a long one."""
+        self.leave()
+        self._settle = self._press = self._take_report = _unheard
+
     def watch(self) -> None:
         """Look anew when packets arrive, and whom they are from."""
         self.leave()
         self._watched, self._arrivals = 0, []
-        self._read = self._read_watched
+        self._watching = True
 
     def received(self, clock: int) -> rtcp.Received:
         """Return what has come from their source; `clock`: of its time stamps, Hz."""
@@ -136,7 +142,7 @@ class Receiver:
         self._watched += 1
         self._arrivals.append(self._loop.time() - udp.age(ancillary))
         if self._watched == WATCHED:
-            self._read = self._read_connected
+            self._watching = False
             self._loop.call_soon(self._settle, self._arrivals)
         return True
 
@@ -196,3 +202,7 @@ class Receiver:
             self.malformed += 1
         elif tone := self._digits.take(timestamp, event):
             self._press(tone)
+
+
+def _unheard(what: object) -> None:
+    """What is left to be told when the leg is over."""

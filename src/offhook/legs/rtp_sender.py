@@ -115,6 +115,11 @@ class Sender:
         header = HEADER.pack(PLAIN, self._audio_type, self._sequence + 1 & 0xFFFF, self._timestamp, self.ssrc)
         return Steady(path.socket.send, Header(header), self._settle)
 
+    def close(self) -> None:
+        """As `Receiver.close`."""
+        self.leave()
+        self._told = _unheard
+
     def _settle(self, due: int, sent: int) -> None:
         self._sequence = self._sequence + due & 0xFFFF
         self._timestamp = self._timestamp + due * self._step & WORD
@@ -150,3 +155,7 @@ class Sender:
     def so_far(self, unix: float) -> rtcp.Sent | None:
         """Return what has been sent until now (Unix time), None when that is nothing."""
         return rtcp.Sent(rtcp.ntp(unix), self._timestamp, self.sent, self._octets) if self.sent else None
+
+
+def _unheard(operation: str, failure: str) -> None:
+    """What is left to be told when the leg is over."""

@@ -4,8 +4,8 @@ Three rules, all of them asked before a call is placed, never after:
 
 * a **limit**: as many calls as keep the worker's core `TARGET_SHARE` busy, measured at its start (`measured_limit`) or
   set by the operator;
-* a **gate** in the worker: it closes when the last seconds were late, or took too much of the core, whatever the limit
-  says, and opens again well below that;
+* a **gate** in the worker: it closes when the last seconds were late, more than one of them, or took too much of the
+  core, whatever the limit says, and opens again well below that;
 * a **reservation** in control: a call counts from the moment it is placed, long before it costs anything, so a burst
   of calls does not slip in between two reports of the worker.
 """
@@ -26,7 +26,7 @@ from offhook.wire import streaming
 TARGET_SHARE = 0.70  # of one core, at the limit: what is left is for bursts, handshakes, and neighbours
 CLOSE_SHARE = 0.85  # of one core, over the last seconds
 REOPEN_SHARE = 0.75
-CLOSE_LATE = 0.01  # of the last seconds' ticks that began more than 10 ms late: their p99 lateness is 10 ms
+CLOSE_LATE = 0.01  # of a second's ticks that began more than 10 ms late: their p99 lateness is 10 ms
 REOPEN_LATE = 0.01  # the same, with more than 5 ms
 SPARE = 0.1  # of the limit: up to so many calls are taken even when it is late, which then is not their doing
 SILENT_S = 5.0  # without a report, which comes every second
@@ -46,7 +46,7 @@ class Gate:
         """Note the last seconds; return whether the gate is open.
 
         `share`: of one core that the process used, 0 … 1. `over_10_ms`, `over_5_ms`: the share of ticks, 0 … 1, that
-        began more than so late.
+        began more than so late, in the second-worst of them.
         """
         if share > CLOSE_SHARE or over_10_ms > CLOSE_LATE:
             self.open = False

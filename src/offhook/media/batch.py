@@ -13,6 +13,7 @@ Packets to telephones are written the same way: all of a slot get their headers 
 from __future__ import annotations
 
 import ssl
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -276,7 +277,7 @@ class Reader:
             row.faults += 1
 
     def _enter(self, line: int, one: Batched, said: bool) -> None:
-        regular = one.regular(lambda: self._leave(line))
+        regular = one.regular(_leave_of(self, line))
         if regular is None or said != (regular.first is not None):
             return
         expected = _NOTHING
@@ -402,7 +403,7 @@ class Writer:
             return
         if row.paced is None or self._tick < SETTLED:
             return
-        steady = row.paced.steady(lambda: self._leave(line))
+        steady = row.paced.steady(_leave_of(self, line))
         if steady is not None:
             self._steady[line] = steady
             self._transmits[line] = steady.transmit
@@ -413,3 +414,15 @@ class Writer:
         steady, self._steady[line], self._transmits[line] = self._steady[line], None, None
         if steady is not None and (due := self._tick - self._since[line]) > 0:
             steady.settle(due, due - self._unsent[line])
+
+
+def _leave_of(together: Reader | Writer, line: int) -> Leave:
+    """Return what takes a row out that stands in `line`. It does not keep those alive that have been laid out anew: a
+    row may have it for long, and what ends in a circle waits for a garbage collection."""
+    known = weakref.ref(together)
+
+    def leave() -> None:
+        if (there := known()) is not None:
+            there._leave(line)
+
+    return leave
