@@ -21,11 +21,13 @@ from hypothesis import HealthCheck, settings
 from starlette.applications import Starlette
 
 from offhook.media.egress import AddressPolicy
-from offhook.media.link import Link, memory_pair
+from offhook.media.link import Link
+from offhook.media.memory_link import memory_pair
 from offhook.server.api import Api
 from offhook.server.callers import Callers
 from offhook.server.control import Control
 from offhook.server.delivery import Deliverer, Reply
+from offhook.server.dialplan import Inbound
 from offhook.server.eventgrid import Endpoints
 from offhook.server.placement import Worker
 from offhook.server.webhooks import Webhooks
@@ -141,7 +143,7 @@ class ControlEnd:
 
 
 class MemoryServer:
-    """Make it on a running virtual-time loop. `listening`: an app waits for IncomingCall.
+    """Make it on a running virtual-time loop. `listening`: an app waits for IncomingCall; `inbound`: those who do.
 
     `kill_at`: its control process is killed at those of the points at which it tells somebody something, or is told;
     the next one takes over after `AWAY_S`.
@@ -161,6 +163,7 @@ class MemoryServer:
         max_calls: int = 10,
         ring_timeout_s: float = 60,
         kill_at: Collection[int] = (),
+        inbound: Inbound | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._kill_at = kill_at
@@ -170,22 +173,25 @@ class MemoryServer:
         self.media = MemoryMedia(WALL)
         self.audio = self.media.apps[AUDIO] = MemoryApp()  # what answers at AUDIO
         self.studio = ToneStudio()
-        self._settings = (listening, private, max_calls, ring_timeout_s)
+        self._settings = (private, max_calls, ring_timeout_s)
+        self._inbound = inbound or {("*", ""): (INCOMING,) if listening else ()}
         self.start_control(self.media.control)
 
     def start_control(self, end: Link) -> None:
         """What the control process is made of; `end` is its end of the link to the worker."""
-        listening, private, max_calls, ring_timeout_s = self._settings
+        private, max_calls, ring_timeout_s = self._settings
         self.alive = True
         self._end = ControlEnd(end, self.point)
         self.deliverer = Deliverer(self._post, lambda: "token")
-        self.endpoints = Endpoints([INCOMING] if listening else [], self._post, f"https://{HOST}", self._validation)
+        urls = list(chain(*self._inbound.values()))
+        self.endpoints = Endpoints(urls, self._post, f"https://{HOST}", self._validation)
         self.endpoints.start()
         ids = IdMint(node=1)
         worker = Worker(0, lambda epoch: ids, f"ws://{HOST}")
+        self.webhooks = Webhooks(self.deliverer, self.endpoints, "/subscriptions/test", self.wall, self._inbound)
         self.control = Control(
             workers=[worker],
-            notifier=Webhooks(self.deliverer, self.endpoints, "/subscriptions/test", self.wall),
+            notifier=self.webhooks,
             socket_token=lambda: "socket-token",
             wall=self.wall,
             studio=self.studio,
@@ -217,9 +223,7 @@ class MemoryServer:
         for timer in [*self.control.registry.ring_timers.values(), *operations._timers.values()]:
             timer.cancel()
         self.studio = ToneStudio()
-        endpoints = self.endpoints._endpoints
-        tasks = [*self.deliverer._tasks, *self.endpoints._handshakes, *operations._tasks.values()]
-        tasks += chain(*(each.pending for each in endpoints))
+        tasks = [*self.deliverer._tasks, *self.endpoints._tasks, *operations._tasks.values()]
         for task in tasks:
             task.cancel()
         self._loop.call_later(self.AWAY_S, self._restart)

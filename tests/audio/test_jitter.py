@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from offhook.audio import jitter, pcm
@@ -561,3 +561,50 @@ def test_whatever_comes_there_is_a_frame_or_none(steps: list[tuple[int, int, int
     # What is left is played, and then it is over.
     frames = [buffer.pull() for tick in range(1, 201)]
     assert frames[-1] is None
+
+
+# ------------------------------------------------------------------------------------------------ in step
+
+
+def state(buffer: JitterBuffer) -> dict[str, object]:
+    """All that a buffer remembers; floats as near as they can be."""
+    known = {**vars(buffer), **vars(vars(buffer)["_sequence"])}
+    del known["_sequence"]
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in known.items()}
+
+
+@settings(max_examples=30)
+@given(late=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 3)), max_size=2), ticks=st.integers(1, 60))
+def test_what_is_in_step_can_be_had_without_it(late: list[tuple[int, int]], ticks: int) -> None:
+    """Also where packets do not begin with frames, as pieces of some length or other have been left out."""
+    delays = dict(late)
+    one, other = (Listener().run([((i + delays.get(i, 0)) * TICK, i) for i in range(150)], 150) for _ in range(2))
+    step = one.buffer.in_step(most=3)
+    assume(step is not None)
+    assert step is not None
+    assert len(step.recent) == 2 * FRAME + step.waiting
+    assert (step.sequence, step.timestamp) == (150, 150 * FRAME)
+    line, goal = step.recent, one.buffer._goal
+    for tick in range(150, 150 + ticks):
+        now = tick * TICK + READ
+        one.put(tick, now)
+        line += VOICE[tick * FRAME : (tick + 1) * FRAME]
+        frame = one.buffer.pull()
+        assume(one.buffer._goal == goal)  # else it begins to change the delay, which the other one is to do later
+        assert frame == line[-step.waiting - FRAME :][:FRAME]
+    other.buffer.stepped(ticks, now, line[-len(step.recent) :])
+    assert state(other.buffer) == state(one.buffer)
+
+
+def test_after_ticks_we_left_out_nothing_is_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All calls do so at once, and they are late already."""
+    listener = Listener().run([(i * TICK, i) for i in range(50)], 50)
+    monkeypatch.setattr(PCMU, "filling", None)
+    now = 60 * TICK + READ
+    for index in range(50, 61):
+        listener.put(index, now)
+    frame = listener.buffer.pull()
+    assert frame is not None
+    assert frame[SEAM:] == VOICE[60 * FRAME + SEAM : 61 * FRAME]
+    assert listener.buffer.counts.dropped_ms == 200
+    assert listener.buffer.counts.concealed_ms == 0

@@ -9,7 +9,7 @@ from offhook.audio import pcm
 from offhook.bench import bot_load, calls, figures, product, stall
 from offhook.bench.figures import Late, NoStream, Trips
 from offhook.bench.frames import HEADER, MASKED_HEADER, numbered_frames, sizes
-from offhook.media.link import LegGone, StreamDown, StreamEnded, StreamOddity, StreamUp, Tiding
+from offhook.media.tidings import LegGone, StreamDown, StreamEnded, StreamOddity, StreamUp, Tiding
 from offhook.wire import streaming
 
 

@@ -78,10 +78,15 @@ def test_a_killed_worker_ends_its_calls_once_in_time_and_no_others(change: dict[
 @pytest.mark.parametrize(
     ("change", "outcome"),
     [({}, "met"), ({"hung_up": 99}, "not met"), ({"doubled": 1}, "not met"), ({"others_lost": 1}, "not met"),
-     ({"back_s": {"median": 1.5, "min": 1.5, "max": 2.1}}, "not met")],
+     ({"disordered": 1}, "not met"), ({"back_s": {"median": 1.5, "min": 1.5, "max": 2.1}}, "not met")],
 )  # fmt: skip
 def test_a_killed_control_comes_back_in_time_with_every_call(change: dict[str, Any], outcome: str) -> None:
-    told = {"kept": 100, "hung_up": 100, "doubled": 0, "others_lost": 0, "ended": 0, "back_s": {**SPREAD, "max": 1.9}}
+    told: dict[str, Any] = {
+        "kept": 100,
+        "hung_up": 100,
+        **dict.fromkeys(("doubled", "others_lost", "ended", "disordered"), 0),
+    }
+    told |= {"back_s": {**SPREAD, "max": 1.9}}
     assert verdict("of control", summary("kill", calls=100, what="control", **{**told, **change})) == outcome
 
 

@@ -118,13 +118,17 @@ def test_two_workers_with_twice_the_calls_are_compared_with_one(monkeypatch: pyt
 @pytest.mark.sockets
 def test_the_bot_is_compared_with_the_quickstart() -> None:
     pytest.importorskip("websockets")
-    rounds, [*_, last] = run("bot")
-    assert [line["app"] for line in rounds] == ["offhook", "quickstart"]
+    rounds, summaries = run("bot")
+    assert [line["app"] for line in rounds] == ["floor", "offhook", "quickstart"]
     for line in rounds:
         assert line["frames"] == 4 * 35
         assert line["lost"] == 0
         assert line["added_ms"]["p50"] > 0
-    assert last["ratio_to_quickstart"]["median"] >= 0
+    floor, ours, _ = rounds
+    *_, over, compared = summaries
+    added = over["added_over_floor_ms"]["p99"]
+    assert added == pytest.approx(ours["added_ms"]["p99"] - floor["added_ms"]["p99"], abs=0.002)
+    assert compared["ratio_to_quickstart"]["median"] >= 0
 
 
 @linux
@@ -147,6 +151,7 @@ def test_a_kill_ends_the_calls_of_one_worker_and_none_of_control() -> None:
     assert worker["disconnected"] == worker["expected_disconnected"] == 2
     assert worker["kept"] == 2
     assert control["kept"] == control["hung_up"] == 4
+    assert control["disordered"] == 0
     for line in (worker, control):
         assert (line["others_lost"], line["ended"], line["doubled"]) == (0, 0, 0)
     assert [line["what"] for line in summaries] == ["worker", "control"]

@@ -12,7 +12,7 @@ from offhook.bench.control import late
 from offhook.bench.plan import Plan
 from offhook.bench.processes import BenchError
 from offhook.bench.report import Line
-from offhook.media.link import Vitals
+from offhook.media.tidings import Vitals
 from offhook.media.vitals import LATENESS_BOUNDS_S
 
 TRIES = 3

@@ -12,8 +12,10 @@ from offhook.audio.resample import resampler
 from offhook.bench.rtp_peer import FRAMES, NUMBERS, number_of, telephones
 from offhook.legs.ports import PortRange
 from offhook.legs.rtp_legs import RtpLegs
-from offhook.media.link import ConnectLeg, OpenRtp, RtpOpened, Tiding, memory_pair
+from offhook.media.link import ConnectLeg, OpenRtp
+from offhook.media.memory_link import memory_pair
 from offhook.media.plane import Row
+from offhook.media.tidings import RtpOpened, Tiding
 from offhook.media.worker import MediaWorker
 from offhook.testing.memory import MemoryApp
 

@@ -76,7 +76,7 @@ def test_between_speech_and_quiet_it_is_what_it_was() -> None:
         def __init__(self, *probabilities: float) -> None:
             self.left = list(probabilities)
 
-        def probability(self, frame: Samples) -> float:
+        def probability(self, frame: memoryview) -> float:
             return self.left.pop(0)
 
     barge_in = BargeIn(Script(0.4, 0.6, 0.4, 0.34, 0.4, 0.5), start_ms=20, end_ms=20)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -141,7 +142,62 @@ def test_keys_names_every_sdks_form(server: Running) -> None:
     assert strings["python-http"].startswith(f"endpoint=http://http://127.0.0.1:{server.http};accesskey=")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP on Windows")
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_reload_says_what_has_changed_or_what_is_wrong(tmp_path: Path, workers: str) -> None:
+    config = tmp_path / "offhook.toml"
+    config.write_text("")
+    serve = ["serve", "--config", str(config), "--http", "0", "--https", "0", "--workers", workers]
+    telephones = ["--sip", "0", "--sips", "0", "--data-dir", str(tmp_path)]
+    process = subprocess.Popen(
+        [*OFFHOOK, *serve, *telephones], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    ready = json.loads(process.stdout.readline())
+    running = Running(process, tmp_path, ready["http"], ready["https"])
+    try:
+        config.write_text('max_calls = 7\n[[phone]]\nuser = "desk"\npassword = "secret"\n')
+        done = running.offhook("reload")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines() == [
+            "read anew",
+            "  phone desk: new",
+            "  max_calls: has changed, which waits for the next start",
+        ]
+        assert json.loads(running.offhook("reload", "--json").stdout)["changed"] == []
+        config.write_text("[[phone]]\nuser = 1\n")
+        refused = running.offhook("reload")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert refused.stderr.splitlines() == [
+            "the configuration is not read anew, nothing has changed",
+            "  phone.0.user: Input should be a valid string",
+            "  phone.0.password: Field required",
+        ]
+        assert json.loads(running.offhook("reload", "--json").stdout)["problems"]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=20)
+    assert f"sip:127.0.0.1:{ready['sip']}" in errors  # for people
+    assert f"sip:127.0.0.1:{ready['sips']};transport=tls" in errors
+
+
 # ------------------------------------------------------------------------------------------------ without a server
+
+
+def test_reload_does_not_signal_a_stranger(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+        told = {"http": f"http://127.0.0.1:{free_port()}", "https": None, "pid": stranger.pid, "reloads": 0}
+        (tmp_path / "server.json").write_text(json.dumps(told))
+        code, output = invoke("reload", "--data-dir", str(tmp_path))
+        assert code == 2
+        assert "the server that ran here is gone" in output
+        stranger.communicate(b"\n")
+        assert stranger.returncode == 0
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
@@ -181,7 +237,7 @@ def test_env_prints_shell_exports(tmp_path: Path) -> None:
 
 def test_every_verb_has_a_help_text() -> None:
     _, listing = invoke("--help")
-    for verb in ("demo", "serve", "call", "phone", "bot", "keys", "env", "bench"):
+    for verb in ("demo", "serve", "call", "phone", "bot", "keys", "env", "bench", "reload"):
         assert verb in listing
         code, output = invoke(verb, "--help")
         assert code == 0

@@ -19,7 +19,9 @@ from offhook.legs.rtp import RtpLeg
 from offhook.legs.rtp_legs import RtpLegs
 from offhook.legs.udp import Address, Ancillary, UdpSocket
 from offhook.media.clock import TICK_S
-from offhook.media.link import ConnectLeg, OpenRtp, OpenStream, Order, RtpOpened, Tiding, memory_pair
+from offhook.media.link import ConnectLeg, OpenRtp, OpenStream, Order
+from offhook.media.memory_link import memory_pair
+from offhook.media.tidings import RtpOpened, Tiding
 from offhook.media.worker import MediaWorker
 from offhook.testing.clock import run
 from offhook.testing.memory import MemoryApp

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from offhook.audio.pcm import as_samples, bytes_per_frame, level, tone, tone_level
 from offhook.legs.bad_line import BadLine, BadNetwork
-from offhook.media.link import ConnectLeg, EndLeg, ExpectLeg, LineEnded, RingPhone
+from offhook.media.link import ConnectLeg, EndLeg, ExpectLeg, RingPhone
+from offhook.media.tidings import LineEnded
 from offhook.media.weather import Weather, weather
 from offhook.testing.clock import run
 from offhook.testing.memory import MemoryMedia, MemoryParty

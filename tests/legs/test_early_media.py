@@ -8,7 +8,8 @@ from tests.legs.rtp_scene import Media, Telephone, level, on_virtual_time, tone
 
 from offhook.audio import g711, pcm
 from offhook.legs.rtp_legs import REPORT_S, TIMEOUT_S
-from offhook.media.link import AgreeRtp, ConnectLeg, DigitsPressed, EndLeg, LegGone, LegJoined, OverhearLeg, PressDigits
+from offhook.media.link import AgreeRtp, ConnectLeg, EndLeg, OverhearLeg, PressDigits
+from offhook.media.tidings import DigitsPressed, LegGone, LegJoined
 
 
 def hears(telephone: Telephone, hz: float) -> bool:

@@ -36,22 +36,17 @@ from offhook.media.clock import TICK_S
 from offhook.media.link import (
     AgreeRtp,
     ConnectLeg,
-    DigitsPressed,
-    DigitsSent,
     EndLeg,
     HoldLeg,
-    LegFigures,
-    LegGone,
-    LegJoined,
     OpenRtp,
     PressDigits,
     ReseatLeg,
     RouteParty,
-    RtpOpened,
     SendDigits,
     SrtpKeys,
 )
 from offhook.media.plane import SLOTS
+from offhook.media.tidings import DigitsPressed, DigitsSent, LegFigures, LegGone, LegJoined, RtpOpened
 from offhook.testing.clock import run
 
 # ------------------------------------------------------------------------------------------------ who hears whom

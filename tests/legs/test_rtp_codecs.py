@@ -16,16 +16,8 @@ from offhook.audio import opus, pcm
 from offhook.legs import codecs, rtcp
 from offhook.legs.codecs import Coding
 from offhook.media.clock import TICK_S
-from offhook.media.link import (
-    AgreeRtp,
-    ConnectLeg,
-    DigitsPressed,
-    LegGone,
-    LegJoined,
-    OpenRtp,
-    RtpOpened,
-    SendDigits,
-)
+from offhook.media.link import AgreeRtp, ConnectLeg, OpenRtp, SendDigits
+from offhook.media.tidings import DigitsPressed, LegGone, LegJoined, RtpOpened
 from offhook.testing.clock import run
 
 TYPES = {"PCMU": 0, "PCMA": 8, "G722": 9, "opus": 107}

@@ -6,6 +6,9 @@ import asyncio
 import gc
 import random
 import weakref
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from unittest import mock
 
 import pytest
@@ -16,7 +19,9 @@ from offhook.legs.rtp_receiver import Receiver
 from offhook.legs.rtp_sender import Sender
 from offhook.media.batch import alone
 from offhook.media.clock import TICK_S
-from offhook.media.link import EndLeg, LegFigures, SendDigits
+from offhook.media.link import EndLeg, SendDigits
+from offhook.media.reader import LOOK_EVERY
+from offhook.media.tidings import LegFigures
 from offhook.testing.clock import run
 
 Network = list[tuple[str, int]]  # what becomes of packets, and of how many
@@ -50,8 +55,13 @@ class Line:
             self._late = []
 
 
-async def talk(lines: list[Network], together: bool) -> tuple[list[object], list[bytes], dict[str, dict[str, int]]]:
-    """Let two telephones talk, each in a call with an app that talks, too; return all that came of it."""
+async def talk(
+    lines: list[Network], together: bool, relaid_every: int = 0
+) -> tuple[list[object], list[bytes], dict[str, dict[str, int]]]:
+    """Let two telephones talk, each in a call with an app that talks, too; return all that came of it.
+
+    `relaid_every`: ticks after which the slots are laid out anew, as when others come or go.
+    """
     random.seed(7)  # when reports are due
     singly = mock.patch.object(Receiver, "regular", return_value=None)
     slowly = mock.patch.object(Sender, "steady", return_value=None)
@@ -64,13 +74,16 @@ async def talk(lines: list[Network], together: bool) -> tuple[list[object], list
         apps = [await media.app(f"app {n}", call=f"call {n}") for n in range(len(lines))]
         for app in apps:
             app.say(pcm.tone(1100, 16_000, 6.0, -26.0).tobytes())
-        speaking = [Line(telephone, 500 + 100 * n) for n, telephone in enumerate(telephones)]
+        speaking = [Line(telephone, 437 + 100 * n) for n, telephone in enumerate(telephones)]
         todo = [[what for what, packets in network for _ in range(packets)] for network in lines]
         await at_phase(0.0013)  # Between two slots: at the very time of one it would be chance which one comes first.
         begin = asyncio.get_running_loop().time()
         for tick in range(max(map(len, todo))):
             for line, network in zip(speaking, todo, strict=True):
                 line.tick(network[tick] if tick < len(network) else "comes")
+            if relaid_every and tick % relaid_every == 0:
+                for slot in media.worker.plane.slots:
+                    slot.stale = True
             if tick == 60:
                 await media.order(SendDigits("leg 0", "42", "operation"))
             await asyncio.sleep(begin + (tick + 1) * TICK_S - asyncio.get_running_loop().time())
@@ -97,11 +110,12 @@ async def talk(lines: list[Network], together: bool) -> tuple[list[object], list
 
 @pytest.mark.parametrize("odd", ["comes", "is lost", "is a digit"])
 @pytest.mark.parametrize("packets", [1, 2, 5])
-def test_who_is_read_together_is_heard_as_if_alone(odd: str, packets: int) -> None:
+@pytest.mark.parametrize("relaid_every", [0, 4])
+def test_who_is_read_together_is_heard_as_if_alone(odd: str, packets: int, relaid_every: int) -> None:
     """To the octet, for some seconds: later on, as the delay is looked at once a second instead of at each tick, one
     may be played 20 ms earlier for a while than the other."""
     lines: list[Network] = [[("comes", 60), (odd, packets), ("comes", 60)], [("comes", 121)]]
-    assert run(talk(lines, together=True)) == run(talk(lines, together=False))
+    assert run(talk(lines, together=True, relaid_every=relaid_every)) == run(talk(lines, together=False))
 
 
 @pytest.mark.parametrize("packets", [1, 2, 5])
@@ -120,25 +134,57 @@ def test_who_is_late_loses_nothing_by_being_read_together(packets: int) -> None:
         assert abs(counts["concealed_ms"] - alone[leg]["concealed_ms"]) <= 20
 
 
-def test_a_regular_telephone_costs_one_read_and_one_write_a_tick() -> None:
-    polls = sends = 0
+@contextmanager
+def counted() -> Iterator[Counter[str]]:
+    """Count the ways through receivers and senders."""
+    ways: Counter[str] = Counter()
     poll, send = Receiver.poll, Sender.send
 
     def counted_poll(self: Receiver, now: float, received: memoryview | None = None) -> bytes | None:
-        nonlocal polls
-        polls += 1
+        ways["polls"] += 1
         return poll(self, now, received)
 
     def counted_send(self: Sender, data: bytes | memoryview) -> None:
-        nonlocal sends
-        sends += 1
+        ways["sends"] += 1
         send(self, data)
 
     with mock.patch.object(Receiver, "poll", counted_poll), mock.patch.object(Sender, "send", counted_send):
-        _, _, figures = run(talk([[("comes", 400)]] * 2, together=True))
-    assert polls < 2 * 120  # not 2 * 400: some at the beginning, while its slot is looked for, and at each report
-    assert sends < 2 * 60
+        yield ways
+
+
+@pytest.mark.parametrize("relaid_every", [0, 3])
+def test_a_regular_telephone_costs_one_read_and_one_write_a_tick(relaid_every: int) -> None:
+    with counted() as ways:
+        _, _, figures = run(talk([[("comes", 400)]] * 2, together=True, relaid_every=relaid_every))
+    assert ways["polls"] < 2 * 60  # not 2 * 400: some at the beginning, while its slot is looked for, and at reports
+    assert ways["sends"] < 2 * 60
     assert [one["received"] for one in figures.values()] == [400, 400]
+
+
+def test_what_was_late_is_read_together_again_when_the_delay_is_gone() -> None:
+    """Though packets do not begin with frames any more, as what was left out was as long as it happened to be."""
+    with counted() as ways:
+        _, _, figures = run(talk([[("comes", 60), ("is late", 2), ("comes", 600)]] * 2, together=True))
+    assert [one["shortened_ms"] % 20 > 0 for one in figures.values()] == [True, True]
+    assert ways["polls"] < 2 * 100
+
+
+def test_a_second_packet_is_found_behind_the_one_that_is_read() -> None:
+    async def main() -> None:
+        media = Media()
+        telephone = await media.telephone()
+        await at_phase(0.0013)
+        await telephone.say(tone(440, 1.0))
+        assert media.leg().receiver.leave is not alone, "it is read together with others by now"
+        unread = media.network.sockets[telephone.port]._queue
+        telephone.say_frame(bytes(160))
+        await telephone.say(tone(440, 0.1))
+        assert len(unread) == 1
+        await telephone.say(tone(440, LOOK_EVERY * TICK_S))
+        assert len(unread) == 0
+        assert media.counts()["received"] == 50 + 1 + 5 + LOOK_EVERY
+
+    run(main())
 
 
 @pytest.mark.parametrize("others", [0, 1])

@@ -15,24 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offhook.legs.simulated import MARKS, PATH, SimulatedLegs, Told
-from offhook.media.link import (
-    ConnectLeg,
-    DigitsPressed,
-    DigitsSent,
-    EndLeg,
-    ExpectLeg,
-    LegAttached,
-    LegGone,
-    LegJoined,
-    LinkEnd,
-    PhoneAnswered,
-    PhoneWaits,
-    PressDigits,
-    RingPhone,
-    SendDigits,
-    Tiding,
-    memory_pair,
-)
+from offhook.media.link import ConnectLeg, EndLeg, ExpectLeg, PhoneWaits, PressDigits, RingPhone, SendDigits
+from offhook.media.memory_link import LinkEnd, memory_pair
+from offhook.media.tidings import DigitsPressed, DigitsSent, LegAttached, LegGone, LegJoined, PhoneAnswered, Tiding
 from offhook.media.worker import MediaWorker
 from offhook.testing.clock import run
 from offhook.testing.memory import MemoryApp, MemoryMedia, MemoryParty

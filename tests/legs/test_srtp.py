@@ -17,7 +17,9 @@ from offhook.legs.ports import PortRange
 from offhook.legs.rtp_legs import RtpLegs
 from offhook.legs.srtp import KEY_BYTES, Srtp, new_key, parse_key
 from offhook.legs.udp import open_udp
-from offhook.media.link import ConnectLeg, OpenRtp, RtpOpened, SrtpKeys, Tiding, memory_pair
+from offhook.media.link import ConnectLeg, OpenRtp, SrtpKeys
+from offhook.media.memory_link import memory_pair
+from offhook.media.tidings import RtpOpened, Tiding
 from offhook.media.worker import MediaWorker
 from offhook.testing.memory import MemoryApp
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from offhook.media import admission
 from offhook.media.admission import CLOSE_SHARE, REFUSALS, SPARE, TARGET_SHARE, Gate, measured_limit, refusal
-from offhook.media.link import Vitals
+from offhook.media.tidings import Vitals
 
 IDLE = Vitals(
     pid=1,

@@ -8,7 +8,8 @@ from datetime import datetime
 
 import pytest
 
-from offhook.media.link import CloseStream, OpenStream, StreamOddity, StreamUp
+from offhook.media.link import CloseStream, OpenStream
+from offhook.media.tidings import StreamOddity, StreamUp
 from offhook.media.weather import Weather
 from offhook.media.websocket import WebSocket
 from offhook.testing.clock import run

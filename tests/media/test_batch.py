@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from offhook.audio import pcm
 from offhook.media import batch
 from offhook.media.dial import AppSocket
-from offhook.media.link import OpenStream, Tiding
+from offhook.media.link import OpenStream
 from offhook.media.plane import SLOTS, Plane, Row
 from offhook.media.stream import MediaStream
+from offhook.media.tidings import Tiding
 from offhook.media.websocket import SocketListener, WebSocket
 from offhook.testing.clock import run
 from offhook.wire import streaming
@@ -332,25 +333,53 @@ def test_what_lateness_or_another_slot_has_left_is_taken_out_though_it_comes_reg
     run(main())
 
 
-def test_while_people_come_and_go_each_row_is_polled() -> None:
+def test_who_is_regular_stays_so_while_others_come_and_go() -> None:
     async def main() -> None:
         plane = Plane(0.0)
         call = Call(plane, "call", 16_000, together=True)
-        for tick in range(60):
+        others: list[Row] = []
+        polls = 0
+        poll = call.stream.poll
+
+        def counted(now: float, received: memoryview | None = None) -> bytes | None:
+            nonlocal polls
+            polls += 1
+            return poll(now, received)
+
+        call.stream.poll = counted  # type: ignore[method-assign]
+        for tick in range(200):
             await asyncio.sleep(0.02)
-            if tick and tick % batch.SETTLED == 0:
+            if tick % 3 == 0:
                 phone = Phone()
-                plane.add(Row(f"another call {tick}", "4:phone", 16_000, phone, phone))
+                others.append(Row(f"another call {tick % 5}", "4:phone", 16_000, phone, phone))
+                plane.add(others[-1])
+            elif len(others) > 4:
+                plane.remove(others.pop(tick % len(others)))
             call.connection.incoming += incoming("speaks", 16_000, tick)
             for slot in range(SLOTS):
                 plane.tick(slot, asyncio.get_running_loop().time())
-            assert call.stream.received == tick + 1  # Nothing is to be made up for.
-        for tick in range(60, 80):
+        assert polls < 10
+        assert call.phone.heard == [frame(16_000, number) for number in range(200)]
+        assert call.stream.received < 200
+        assert call.stream.stats()["received"] == 200
+
+    run(main())
+
+
+def test_a_call_in_another_slot_is_polled_first() -> None:
+    """It may be so much earlier or later that two messages have come, or none."""
+
+    async def main() -> None:
+        plane = Plane(0.0)
+        call = Call(plane, "call", 16_000, together=True)
+        for tick in range(120):
             await asyncio.sleep(0.02)
+            if tick % 40 == 20:
+                plane.move("call", tick // 40 + 1)
+                assert call.stream.received == tick
             call.connection.incoming += incoming("speaks", 16_000, tick)
             for slot in range(SLOTS):
                 plane.tick(slot, asyncio.get_running_loop().time())
-        assert call.stream.received < 80
-        assert call.stream.stats()["received"] == 80
+        assert call.phone.heard == [frame(16_000, number) for number in range(120)]
 
     run(main())

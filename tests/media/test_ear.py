@@ -9,7 +9,8 @@ import pytest
 
 from offhook.audio import pcm
 from offhook.media.ear import PRE_ROLL, START, TAIL, WORDS
-from offhook.media.link import Listen, RouteParty, SpeechBegan, SpeechEnded, StopListening
+from offhook.media.link import Listen, RouteParty, StopListening
+from offhook.media.tidings import SpeechBegan, SpeechEnded
 from offhook.testing.clock import run
 from offhook.testing.memory import MemoryMedia
 

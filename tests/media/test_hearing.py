@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from offhook.audio import pcm
 from offhook.media.hearing import Hearing, Kept, Prompt, Routes, hears
-from offhook.media.link import Listen, PlayEnded, ReseatLeg, RouteParty, StartPlay, StopPlay
+from offhook.media.link import Listen, ReseatLeg, RouteParty, StartPlay, StopPlay
 from offhook.media.plane import Row
+from offhook.media.tidings import PlayEnded
 from offhook.testing.clock import run
 from offhook.testing.memory import MemoryApp, MemoryMedia, MemoryParty
 

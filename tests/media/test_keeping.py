@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from offhook.media import keeping, link, socket_link
 from offhook.media.keeping import Keeping
-from offhook.media.link import (
-    CloseStream,
-    Commit,
+from offhook.media.link import CloseStream, Commit
+from offhook.media.tidings import (
+    UNCOUNTED,
     DigitsPressed,
     Kept,
     KeptAll,
@@ -169,7 +169,7 @@ def test_every_tiding_is_handled_once_and_in_order(acts: list[str]) -> None:
                 handled += control.got[read].tones
                 read += 1
             case "step":
-                tidings = sum(not isinstance(message, link.UNCOUNTED) for message in control.got[:read])
+                tidings = sum(not isinstance(message, UNCOUNTED) for message in control.got[:read])
                 control.order(Commit(seen=tidings, put={"handled": handled.encode()}))
             case "die":
                 control.lose()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from offhook.media.link import CloseStream, LegAttached, LegJoined, Tiding, memory_pair
+from offhook.media.link import CloseStream
+from offhook.media.memory_link import memory_pair
+from offhook.media.tidings import LegAttached, LegJoined, Tiding
 from offhook.testing.clock import run
 
 

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from offhook.media.dial import DialError
-from offhook.media.link import CloseStream, StreamDown, StreamEnded, StreamOddity, StreamUp
+from offhook.media.link import CloseStream
 from offhook.media.stream import QUEUE, RateWatch
+from offhook.media.tidings import StreamDown, StreamEnded, StreamOddity, StreamUp
 from offhook.testing.clock import run
 from offhook.testing.memory import MemoryApp, MemoryMedia
 from offhook.wire import streaming

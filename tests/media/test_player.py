@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offhook.audio import pcm
-from offhook.media.link import PlayBegan, PlayEnded, StartPlay, StopPlay
+from offhook.media.link import StartPlay, StopPlay
 from offhook.media.player import UnfitClip, load
+from offhook.media.tidings import PlayBegan, PlayEnded
 from offhook.testing.clock import run
 from offhook.testing.memory import MemoryMedia
 

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offhook.media import socket_link
-from offhook.media.link import CloseStream, ExpectLeg, LegAttached, LegGone, Order, StreamEnded, Tiding
+from offhook.media.link import CloseStream, ExpectLeg, Order
 from offhook.media.socket_link import BUFFER_LIMIT, HEADER, MESSAGE_LIMIT, SocketLink
+from offhook.media.tidings import LegAttached, LegGone, StreamEnded, Tiding
 
 pytestmark = [
     pytest.mark.sockets,

@@ -13,19 +13,9 @@ import pytest
 
 from offhook.audio import pcm
 from offhook.media import tie
-from offhook.media.link import (
-    BorrowLeg,
-    DigitsPressed,
-    EndLeg,
-    LendLeg,
-    Listen,
-    ReseatLeg,
-    ReturnLeg,
-    SpeechEnded,
-    call_of,
-    lent_mix,
-)
+from offhook.media.link import BorrowLeg, EndLeg, LendLeg, Listen, ReseatLeg, ReturnLeg, call_of, lent_mix
 from offhook.media.plane import SLOTS
+from offhook.media.tidings import DigitsPressed, SpeechEnded
 from offhook.media.tie import DEPTH, RATE, Ties
 from offhook.testing.clock import run
 from offhook.testing.memory import MemoryMedia, MemoryParty

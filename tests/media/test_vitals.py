@@ -11,8 +11,8 @@ import pytest
 
 from offhook.audio import pcm
 from offhook.media.clock import TICK_S
-from offhook.media.link import Tiding, Vitals
 from offhook.media.plane import SLOTS
+from offhook.media.tidings import Tiding, Vitals
 from offhook.media.vitals import LATENESS_BOUNDS_S, STREAM_COUNTS, WINDOW, VitalSigns
 from offhook.testing.clock import VirtualTimeLoop, run
 from offhook.testing.memory import MemoryMedia

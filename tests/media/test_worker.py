@@ -12,8 +12,10 @@ import pytest
 from offhook import bot
 from offhook.media.dial import Dialer
 from offhook.media.egress import AddressPolicy
-from offhook.media.link import CloseStream, EndLeg, OpenStream, StreamEnded, StreamUp, Tiding, memory_pair
+from offhook.media.link import CloseStream, EndLeg, OpenStream
+from offhook.media.memory_link import memory_pair
 from offhook.media.plane import Row
+from offhook.media.tidings import StreamEnded, StreamUp, Tiding
 from offhook.media.worker import MediaWorker
 from offhook.testing.clock import run
 from offhook.testing.memory import MemoryMedia

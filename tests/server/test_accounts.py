@@ -25,7 +25,7 @@ from offhook.call.model import (
     Release,
     StreamState,
 )
-from offhook.media.link import LegFigures
+from offhook.media.tidings import LegFigures
 from offhook.server import accounts
 from offhook.server.accounting import FIGURES_S, Accounting
 from offhook.server.accounts import Account, Ending

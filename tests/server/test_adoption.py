@@ -36,17 +36,9 @@ from offhook.call.people_messages import MoveHere
 from offhook.call.prompts import Source
 from offhook.legs.simulated import PATH
 from offhook.media.keeping import Keeping
-from offhook.media.link import (
-    BorrowLeg,
-    ExpectLeg,
-    LegAttached,
-    LegJoined,
-    LendLeg,
-    LinkEnd,
-    MoveLeg,
-    Welcome,
-    memory_pair,
-)
+from offhook.media.link import BorrowLeg, ExpectLeg, LendLeg, MoveLeg
+from offhook.media.memory_link import LinkEnd, memory_pair
+from offhook.media.tidings import LegAttached, LegJoined, Welcome
 from offhook.server import adoption
 from offhook.server.adoption import AnswerCopy, CallCopy, EventCopy, PhoneCopy, Ring, Step
 from offhook.server.control import Control
@@ -454,7 +446,9 @@ class Mute:
     def notice(self, *_: object) -> None:
         """Nobody is told."""
 
-    def offer(self, call: CallData, to: str, shown: Shown, context: str, token: str, seconds: float) -> Parcel:
+    def offer(
+        self, call: CallData, to: str, shown: Shown, context: str, token: str, seconds: float, trunk: str = ""
+    ) -> Parcel:
         return Parcel(token, "", "", "IncomingCall", b"", until=seconds)
 
     def post(self, parcel: Parcel, settled: Settled) -> None:

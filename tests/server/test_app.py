@@ -216,10 +216,14 @@ def test_the_server_file_is_there_while_it_runs(data_dir: Path) -> None:
             assert json.loads(path.read_text()) == {
                 "http": f"http://127.0.0.1:{server.http}",
                 "https": f"https://127.0.0.1:{server.https}",
+                "sip": None,
+                "sips": None,
                 "key": server.keys[0],
                 "ca": str(server.tls.ca),
                 "identityHeader": (data_dir / "identity-header").read_text(),
                 "pid": os.getpid(),
+                "reloads": 0,
+                "reload": {"changed": [], "waiting": [], "problems": []},
             }
 
     asyncio.run(scenario())

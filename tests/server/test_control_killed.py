@@ -33,8 +33,8 @@ pytestmark = [
 RATE = 16_000
 FRAMES = 300
 CALLS = 4
-PATIENT = "+15550188"  # the app answers it when the test says so
-PHONE = "+15550177"
+PATIENT, NOBODY = "+15550188", "+15550177"  # the app answers the one when the test says so, and the other never
+PHONE = "+15550166"
 
 
 def numbered(frames: int) -> bytes:
@@ -44,6 +44,8 @@ def numbered(frames: int) -> bytes:
 
 class App:
     """Answers calls, and keeps what it is told and hears; `down`: its callback fails."""
+
+    speaks = False  # whether its socket is for both directions
 
     def __init__(self) -> None:
         self.server: Supervisor
@@ -67,26 +69,34 @@ class App:
             yield self
         await runner.cleanup()
 
-    async def rest(self, method: str, path: str, body: Any = None) -> Any:
+    async def rest(self, method: str, path: str, body: Any = None, version: str = "2025-06-15") -> Any:
         """Make a signed request; return the JSON of the answer, which must be a success."""
         host = f"127.0.0.1:{self.server.http}"
         content = b"" if body is None else json.dumps(body).encode()
-        path = f"{path}?api-version=2025-06-15"
+        path = f"{path}?api-version={version}"
         headers = auth.sign(method, path, host, content, self.server.keys[0], formatdate(usegmt=True))
         async with self.session.request(method, f"http://{host}{path}", headers=headers, data=content) as response:
             text = await response.text()
             assert response.status < 300, text
             return json.loads(text) if text else None
 
-    async def answer(self, context: str) -> None:
-        options = {
+    @property
+    def _streaming(self) -> dict[str, Any]:
+        return {
             "transportType": "websocket",
             "audioChannelType": "mixed",
             "transportUrl": self.url.replace("http", "ws") + "/audio",
             "startMediaStreaming": True,
+            "enableBidirectional": self.speaks,
         }
-        body = {"incomingCallContext": context, "callbackUri": f"{self.url}/callback", "mediaStreamingOptions": options}
-        await self.rest("POST", "/calling/callConnections:answer", body)
+
+    async def answer(self, context: str) -> None:
+        body = {"incomingCallContext": context, "callbackUri": f"{self.url}/callback"}
+        await self.rest("POST", "/calling/callConnections:answer", {**body, "mediaStreamingOptions": self._streaming})
+
+    async def create(self, number: str) -> None:
+        body = {"targets": [{"rawId": f"4:{number}"}], "callbackUri": f"{self.url}/callback"}
+        await self.rest("POST", "/calling/callConnections", {**body, "mediaStreamingOptions": self._streaming})
 
     def kinds(self, connection: str) -> list[str]:
         """What was told, in order; told twice, but only at once and with the same id, counts once."""
@@ -101,7 +111,7 @@ class App:
             return web.json_response({"validationResponse": data["validationCode"]})
         number = data["to"]["rawId"].removeprefix("4:")
         self.offers[number] = data["incomingCallContext"]
-        if number != PATIENT:
+        if number not in (PATIENT, NOBODY):
             await self.answer(data["incomingCallContext"])
         return web.Response()
 

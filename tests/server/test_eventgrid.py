@@ -69,7 +69,7 @@ def offer(app: App, *, after: float = 0, ring_s: float = 60, seconds: float = 20
         endpoints = make(app)
         endpoints.start()
         await asyncio.sleep(after)
-        endpoints.offer(b"call", ring_s)
+        endpoints.offer(endpoints._endpoints, b"call", ring_s)
         await asyncio.sleep(seconds)
         await endpoints.close()
         return endpoints.status()[0]
@@ -152,7 +152,7 @@ def test_the_validation_url_completes_the_handshake() -> None:
         assert endpoints.confirm(app.asked["code"])
         assert endpoints.status()[0] == EndpointStatus(SHOWN, True, None)
         tries = len(app.validations)
-        endpoints.offer(b"call", 60)
+        endpoints.offer(endpoints._endpoints, b"call", 60)
         await asyncio.sleep(100)
         assert len(app.validations) == tries
         assert app.times == [30]
@@ -212,7 +212,7 @@ def test_one_hung_endpoint_delays_no_other() -> None:
         endpoints = make(hung, fine)
         endpoints.start()
         for call in (b"1", b"2"):
-            endpoints.offer(call, 60)
+            endpoints.offer([f"http://app.example/{number}" for number in range(2)], call, 60)
         await asyncio.sleep(0.1)
         assert fine.notifications == [(0, b"1"), (0, b"2")]
         await endpoints.close()
@@ -227,7 +227,9 @@ def test_an_incoming_call_is_settled_when_no_endpoint_is_to_be_told_any_more() -
         endpoints = make(App(), App(up_at=5), App(up_at=1000))
         endpoints.start()
         for ring_s in (8.0, 20.0):
-            endpoints.offer(b"call", ring_s, lambda: settled.append(asyncio.get_running_loop().time()))
+            endpoints.offer(
+                endpoints._endpoints, b"call", ring_s, lambda: settled.append(asyncio.get_running_loop().time())
+            )
         await asyncio.sleep(10)
         await endpoints.close()
 
@@ -262,11 +264,11 @@ def test_notifications_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) ->
         endpoints = make(app)
         endpoints.start()
         for number in range(5):
-            endpoints.offer(str(number).encode(), 60)
+            endpoints.offer([URL], str(number).encode(), 60)
         assert endpoints.status()[0].error == "3 notifications wait for it, dropped one more"
         await asyncio.sleep(30)
         assert [body for _, body in app.notifications] == [b"0", b"1", b"2"]
-        endpoints.offer(b"again", 60)
+        endpoints.offer([URL], b"again", 60)
         await asyncio.sleep(1)
         assert app.notifications[-1][1] == b"again"
         await endpoints.close()
@@ -278,7 +280,7 @@ def test_closing_leaves_no_task() -> None:
     async def scenario() -> None:
         endpoints = make(App(0, 0), App(up_at=1000))
         endpoints.start()
-        endpoints.offer(b"call", 60)
+        endpoints.offer(endpoints._endpoints, b"call", 60)
         await asyncio.sleep(1)
         await endpoints.close()
         assert len(asyncio.all_tasks()) == 1  # this one
@@ -306,3 +308,46 @@ def test_logs_say_a_thing_once_and_without_the_query(caplog: pytest.LogCaptureFi
     assert caplog.text.count("connection refused") == 1
     assert f"{SHOWN} takes incoming calls" in caplog.text
     assert "SECRET" not in caplog.text
+
+
+def test_endpoints_can_be_replaced_while_calls_ring() -> None:
+    stays, goes, comes = App(), App(0, 503), App()
+    apps = {"http://app.example/stays": stays, "http://app.example/goes": goes, "http://app.example/comes": comes}
+
+    async def post(url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        return await apps[url](url, headers, body)
+
+    async def scenario() -> None:
+        first, second, third = apps
+        endpoints = Endpoints([first, second], post, "", lambda code, url: json.dumps({"code": code}).encode())
+        endpoints.start()
+        await asyncio.sleep(1)
+        endpoints.offer([first, second], b"before", 10)
+        await asyncio.sleep(0)
+        endpoints.use([third, first])
+        await asyncio.sleep(1)
+        endpoints.offer([first, second, third], b"after", 10)
+        await asyncio.sleep(20)
+        assert [body for _, body in stays.notifications] == [b"before", b"after"]
+        assert stays.validations == [0]
+        assert {body for _, body in goes.notifications} == {b"before"}
+        assert len(goes.notifications) > 1  # It is asked again as long as that call rings.
+        assert [body for _, body in comes.notifications] == [b"after"]
+        await endpoints.close()
+
+    run(scenario())
+
+
+def test_a_handshake_with_an_endpoint_that_is_taken_away_stops() -> None:
+    app = App(up_at=1000)
+
+    async def scenario() -> None:
+        endpoints = make(app)
+        endpoints.start()
+        await asyncio.sleep(1)
+        endpoints.use([])
+        await asyncio.sleep(100)
+        await endpoints.close()
+
+    run(scenario())
+    assert max(app.validations) < 1

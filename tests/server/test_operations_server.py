@@ -17,7 +17,7 @@ from offhook.call.call import Call
 from offhook.call.model import CallData, Connection, MediaStream, StreamState
 from offhook.call.operations import Choice, Failure, Outcome, Problem, RecognizeOptions
 from offhook.call.prompts import Source
-from offhook.media import link
+from offhook.media import link, tidings
 from offhook.server.adoption import INTERRUPTED
 from offhook.server.operations import Operations
 from offhook.server.records import CallRecord
@@ -97,7 +97,7 @@ class Stage:
     def tell(self, message: m.Message) -> None:
         self.submit(self.record, message)
 
-    def hear(self, tiding: link.Tiding) -> None:
+    def hear(self, tiding: tidings.Tiding) -> None:
         self.operations.on_tiding(tiding)
 
     @property
@@ -147,8 +147,8 @@ def test_a_play_is_prepared_played_and_let_go() -> None:
         await asyncio.sleep(2.1)
         assert stage.worker.orders == [link.StartPlay("p", "call", APP, ("one", "two"), (CALLER,), False)]
         assert len(stage.studio.kept) == 2
-        stage.hear(link.PlayBegan("p"))
-        stage.hear(link.PlayEnded("p"))
+        stage.hear(tidings.PlayBegan("p"))
+        stage.hear(tidings.PlayEnded("p"))
 
     assert on_stage(script).happened == [o.PlayStarted(None), o.PlayCompleted(None)]
 
@@ -158,7 +158,7 @@ def test_what_comes_before_a_bad_source_is_played() -> None:
         stage.tell(o.Play("a", "p", (text("one"), text("!download"), text("three"))))
         await asyncio.sleep(3)
         assert stage.worker.orders == [link.StartPlay("p", "call", APP, ("one",))]
-        stage.hear(link.PlayEnded("p"))
+        stage.hear(tidings.PlayEnded("p"))
 
     failure = Failure(Problem.DOWNLOAD, "download!", 1)
     assert on_stage(script).happened == [o.PlayFailed(failure, None)]
@@ -191,7 +191,7 @@ def test_a_clip_that_the_worker_cannot_play() -> None:
     async def script(stage: Stage) -> None:
         stage.tell(o.Play("a", "p", (text("one"),)))
         await asyncio.sleep(2)
-        stage.hear(link.PlayEnded("p", 0, "no such file"))
+        stage.hear(tidings.PlayEnded("p", 0, "no such file"))
 
     assert on_stage(script).happened == [o.PlayFailed(Failure(Problem.FORMAT, "no such file", 0), None)]
 
@@ -261,9 +261,9 @@ def test_speech_is_recognised_among_the_phrases() -> None:
         stage.studio.hears = "never"
         stage.tell(o.Recognize("a", "r", CALLER, CHOICES))
         assert stage.worker.orders == [link.Listen("r", "call", CALLER, 700)]
-        stage.hear(link.SpeechBegan("r"))
+        stage.hear(tidings.SpeechBegan("r"))
         await asyncio.sleep(8)
-        stage.hear(link.SpeechEnded("r", b"pcm"))
+        stage.hear(tidings.SpeechEnded("r", b"pcm"))
         await asyncio.sleep(2)
         assert stage.studio.asked == [(b"pcm", "en-GB", ("yes", "no", "never"))]
 
@@ -274,8 +274,8 @@ def test_speech_is_recognised_among_the_phrases() -> None:
 def test_what_a_script_says_is_not_recognised() -> None:
     async def script(stage: Stage) -> None:
         stage.tell(o.Recognize("a", "r", CALLER, CHOICES))
-        stage.hear(link.SpeechBegan("r"))
-        stage.hear(link.SpeechEnded("r", b"pcm", "yes"))
+        stage.hear(tidings.SpeechBegan("r"))
+        stage.hear(tidings.SpeechEnded("r", b"pcm", "yes"))
         assert stage.studio.asked == []
 
     chosen = o.Chosen("Yes", o.Words("yes", 1.0))
@@ -286,8 +286,8 @@ def test_an_engine_that_fails() -> None:
     async def script(stage: Stage) -> None:
         stage.studio.hears = "!unsupported"
         stage.tell(o.Recognize("a", "r", CALLER, CHOICES))
-        stage.hear(link.SpeechBegan("r"))
-        stage.hear(link.SpeechEnded("r", b"pcm"))
+        stage.hear(tidings.SpeechBegan("r"))
+        stage.hear(tidings.SpeechEnded("r", b"pcm"))
         await asyncio.sleep(2)
 
     failed = o.RecognizeFailed(Failure(Problem.UNSUPPORTED, "unsupported!"), None)
@@ -297,8 +297,8 @@ def test_an_engine_that_fails() -> None:
 def test_canceled_while_it_is_recognised() -> None:
     async def script(stage: Stage) -> None:
         stage.tell(o.Recognize("a", "r", CALLER, CHOICES))
-        stage.hear(link.SpeechBegan("r"))
-        stage.hear(link.SpeechEnded("r", b"pcm"))
+        stage.hear(tidings.SpeechBegan("r"))
+        stage.hear(tidings.SpeechEnded("r", b"pcm"))
         await asyncio.sleep(0.5)
         stage.tell(o.CancelMedia("a"))
         await asyncio.sleep(2)
@@ -313,15 +313,15 @@ def test_tones_are_sent_and_reported() -> None:
     async def script(stage: Stage) -> None:
         stage.tell(o.SendTones("a", "s", CALLER, "12#"))
         assert stage.worker.orders == [link.SendDigits("caller", "12#", "s")]
-        stage.hear(link.DigitsSent("caller", "s"))
+        stage.hear(tidings.DigitsSent("caller", "s"))
 
     assert on_stage(script).happened == [o.SendTonesCompleted(None)]
 
 
 def test_a_tiding_of_something_else_is_ignored() -> None:
     async def script(stage: Stage) -> None:
-        stage.hear(link.LegJoined("caller"))
-        stage.hear(link.PlayEnded("gone"))
+        stage.hear(tidings.LegJoined("caller"))
+        stage.hear(tidings.PlayEnded("gone"))
 
     assert on_stage(script).happened == []
 
@@ -354,7 +354,7 @@ def test_what_was_being_prepared_is_prepared_anew() -> None:
 
     def then(stage: Stage) -> None:
         assert stage.worker.orders == [link.StartPlay("p", "call", APP, ("one",))]
-        stage.hear(link.PlayEnded("p"))
+        stage.hear(tidings.PlayEnded("p"))
 
     assert killed_at(0.5, first, then).happened == [o.PlayCompleted(None)]
 
@@ -365,7 +365,7 @@ def test_what_was_played_is_played_on() -> None:
 
     def then(stage: Stage) -> None:
         assert stage.worker.orders == []
-        stage.hear(link.PlayEnded("p"))
+        stage.hear(tidings.PlayEnded("p"))
 
     assert killed_at(1.5, first, then).happened == [o.PlayCompleted(None)]
 
@@ -397,8 +397,8 @@ def test_a_time_that_ran_out_meanwhile_has_run_out() -> None:
 def test_speech_that_was_being_recognised_is_given_up() -> None:
     async def first(stage: Stage) -> None:
         stage.tell(o.Recognize("a", "r", CALLER, CHOICES))
-        stage.hear(link.SpeechBegan("r"))
-        stage.hear(link.SpeechEnded("r", b"pcm"))
+        stage.hear(tidings.SpeechBegan("r"))
+        stage.hear(tidings.SpeechEnded("r", b"pcm"))
 
     failed = o.RecognizeFailed(Failure(Problem.SPEECH_SERVICE, INTERRUPTED), None)
     assert killed_at(0.5, first, lambda stage: None).happened == [failed]
@@ -408,8 +408,8 @@ def test_speech_that_came_without_its_audio_is_not_recognised() -> None:
     async def main() -> None:
         stage = Stage()
         stage.tell(o.Recognize("a", "r", CALLER, CHOICES))
-        stage.hear(link.SpeechBegan("r"))
-        stage.hear(link.SpeechEnded("r", b""))
+        stage.hear(tidings.SpeechBegan("r"))
+        stage.hear(tidings.SpeechEnded("r", b""))
         await asyncio.sleep(2)
         (event,) = stage.happened
         assert isinstance(event, o.RecognizeFailed)

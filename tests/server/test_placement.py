@@ -16,7 +16,9 @@ from offhook.call import people_messages as p
 from offhook.call.call import Refused
 from offhook.call.model import Asker, CallData, Connection, EndCause, MediaStream, Shown, StreamOptions, StreamState
 from offhook.legs.simulated import PATH
-from offhook.media.link import KeptAll, LinkEnd, Order, Quit, Welcome, memory_pair
+from offhook.media.link import Order, Quit
+from offhook.media.memory_link import LinkEnd, memory_pair
+from offhook.media.tidings import KeptAll, Welcome
 from offhook.media.tie import Ties
 from offhook.server.control import Control
 from offhook.server.delivery import Parcel, Settled
@@ -56,7 +58,9 @@ class Exchange:
         self.events.append((connection.id, event))
         return None
 
-    def offer(self, call: CallData, to: str, shown: Shown, context: str, token: str, seconds: float) -> Parcel | None:
+    def offer(
+        self, call: CallData, to: str, shown: Shown, context: str, token: str, seconds: float, trunk: str = ""
+    ) -> Parcel | None:
         return None
 
     def post(self, parcel: Parcel, settled: Settled) -> None:

@@ -1,9 +1,9 @@
-"""A running server takes its certificate, trunks, phones and routes anew; no call is dropped."""
+"""A running server takes its certificate, trunks, phones, routes and endpoints anew; no call is dropped."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import json
 import re
 import signal
 import ssl
@@ -15,7 +15,8 @@ import pytest
 
 from offhook.server import tls
 from offhook.server.app import Server
-from offhook.server.config import Settings
+from offhook.server.config import ConfigError, Settings
+from offhook.server.reloading import ReadAnew
 
 DESK = {"user": "desk", "password": "secret"}
 HALL = {"user": "hall", "password": "secret", "number": "+15550101"}
@@ -94,7 +95,7 @@ def test_a_certificate_that_was_replaced_is_shown(folder: Path) -> None:
     asyncio.run(main())
 
 
-def test_what_cannot_be_used_changes_nothing(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_used_changes_nothing(folder: Path) -> None:
     cert, key = folder / "cert.pem", folder / "key.pem"
     made = identity(folder, "first.example")
     cert.write_bytes(made[0].read_bytes())
@@ -106,20 +107,72 @@ def test_what_cannot_be_used_changes_nothing(folder: Path, caplog: pytest.LogCap
             assert server.https is not None
             before = await shown(server.https)
             cert.write_text("no certificate")
-            server.reload(settings(folder, tls_cert=cert, tls_key=key, phone=[HALL]))
+            with pytest.raises(ConfigError, match="do not make a TLS identity"):
+                server.reload(settings(folder, tls_cert=cert, tls_key=key, phone=[HALL]))
             assert list(server.sip._guard.phones) == ["desk"]
+            assert list(server.settings.phone) == list(settings(folder, phone=[DESK]).phone)
             assert await shown(server.https) == before
-            assert "do not make a TLS identity" in caplog.text
 
     asyncio.run(main())
 
 
-def test_what_is_read_at_a_start_only_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        now = settings(folder, max_calls=10).reloaded(settings(folder, max_calls=20, phone=[DESK]))
-    assert now.max_calls == 10
-    assert [phone.user for phone in now.phone] == ["desk"]
-    assert "max_calls: changed" in caplog.text
+def test_what_has_changed_is_said_without_secrets(folder: Path) -> None:
+    async def main() -> None:
+        now: dict[str, Any] = {"phone": [DESK], "trunk": [TRUNK], "incoming": ["http://127.0.0.1:1/?code=secret"]}
+        async with Server(settings(folder, **now)) as server:
+            same = server.reload(settings(folder, **now))
+            assert same == ReadAnew()
+            assert same.lines() == ["nothing has changed"]
+            anew = {"phone": [HALL | {"user": "desk"}, HALL], "route": [ROUTE], "trunk": [TRUNK], "max_calls": 20}
+            read = server.reload(settings(folder, **anew))
+            assert read.changed == [
+                "incoming http://127.0.0.1:1/: gone",
+                "phone hall: new",
+                "phone desk: changed",
+                "route +1 by provider: new",
+            ]
+            assert read.waiting == ["max_calls: has changed, which waits for the next start"]
+            assert server.settings.max_calls == 1000
+
+    asyncio.run(main())
+
+
+def test_what_does_not_go_with_what_waits_is_refused(folder: Path) -> None:
+    async def main() -> None:
+        async with Server(settings(folder, sip={})) as server:
+            with pytest.raises(ConfigError, match="neither port nor tls_port\nsip: has changed, which waits"):
+                server.reload(settings(folder, phone=[DESK]))
+            with pytest.raises(ConfigError, match="there is no trunk 'provider'"):
+                server.reload(settings(folder, route=[ROUTE]))
+
+    asyncio.run(main())
+
+
+def test_who_is_told_of_calls_is_read_anew(folder: Path) -> None:
+    urls = ["http://127.0.0.1:1/a", "http://127.0.0.1:1/b"]
+
+    async def main() -> None:
+        async with Server(settings(folder, incoming=urls[:1])) as server:
+            server.reload(settings(folder, inbound=[{"numbers": ["+1*"], "endpoints": urls[1:]}]))
+            assert [each.url for each in server._endpoints.status()] == urls[1:]
+            assert server._webhooks.inbound == {("*", ""): (), ("+1*", ""): (urls[1],)}
+
+    asyncio.run(main())
+
+
+def test_free_sip_ports_are_one_for_udp_and_tcp_and_stay(folder: Path) -> None:
+    async def main() -> None:
+        async with Server(settings(folder, sip={"port": 0, "tls_port": 0})) as server:
+            ready = server.ready()
+            assert server.sip is not None
+            assert server.sip.ports == {"udp": ready["sip"], "tcp": ready["sip"], "tls": ready["sips"]}
+            assert server.reload(settings(folder, sip={"port": 0, "tls_port": 0})) == ReadAnew()
+            assert server.ready() == ready
+            told = json.loads((folder / "server.json").read_bytes())
+            assert told["sip"] == f"sip:127.0.0.1:{ready['sip']}"
+            assert told["sips"] == f"sip:127.0.0.1:{ready['sips']};transport=tls"
+
+    asyncio.run(main())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP on Windows")
@@ -149,7 +202,7 @@ def test_sighup_has_the_configuration_read_anew(folder: Path, workers: int) -> N
                 assert b"ready" in await process.stdout.readline()
             write('[sip]\nport = 0\n[[phone]]\nuser = "desk"\npassword = "secret"\n')
             process.send_signal(signal.SIGHUP)
-            await said("read anew: the certificate, 0 trunks, 1 phones")
+            await said("read anew; phone desk: new")
             write("[[phone]]\nuser = 1\n")
             process.send_signal(signal.SIGHUP)
             await said("not read anew, nothing has changed")

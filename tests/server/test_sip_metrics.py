@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import generate_latest
 from tests.server.telephone_scene import MOBILE, Scene, hold
 
-from offhook.media.link import LegFigures
+from offhook.media.tidings import LegFigures
 from offhook.server.accounts import LegAudio
 from offhook.server.call_records import RecordFile
 from offhook.server.histogram import Histogram

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -12,8 +14,9 @@ from hypothesis import strategies as st
 
 from offhook.server import processes
 from offhook.server.config import Settings
-from offhook.server.processes import RemoteWorker, Slot
+from offhook.server.processes import BEAT, BEAT_S, MISSED_BEATS, RemoteWorker, Slot
 from offhook.server.supervisor import RESTARTS, WITHIN_S, Restarts
+from offhook.testing.clock import VirtualTimeLoop, run
 
 
 def test_it_is_started_again_three_times_in_ten_seconds() -> None:
@@ -37,6 +40,58 @@ def test_never_more_than_three_starts_in_ten_seconds(gaps: list[float]) -> None:
         starts.append(now)
     for index, start in enumerate(starts[RESTARTS:]):
         assert start - starts[index] >= WITHIN_S
+
+
+# ------------------------------------------------------------------------------------------------ one that hangs
+
+
+def hung_after(beating: Callable[[asyncio.StreamReader], Awaitable[None]]) -> tuple[bool, float]:
+    """Let a process beat as `beating` does; return whether it hangs in the end, and virtual seconds until then."""
+
+    async def main() -> tuple[bool, float]:
+        beats = asyncio.StreamReader()
+        task = asyncio.ensure_future(beating(beats))
+        hung = await processes.hangs(beats)
+        await task
+        return hung, asyncio.get_running_loop().time()
+
+    return run(main())
+
+
+def test_who_misses_ten_beats_hangs() -> None:
+    async def beating(beats: asyncio.StreamReader) -> None:
+        for _ in range(5):
+            beats.feed_data(BEAT)
+            await asyncio.sleep(BEAT_S)
+
+    hung, after = hung_after(beating)
+    assert hung
+    assert after == pytest.approx(4 * BEAT_S + MISSED_BEATS * BEAT_S, abs=BEAT_S)
+
+
+def test_who_beats_late_does_not_hang() -> None:
+    async def beating(beats: asyncio.StreamReader) -> None:
+        for _ in range(100):
+            await asyncio.sleep((MISSED_BEATS - 1) * BEAT_S)
+            beats.feed_data(BEAT)
+        beats.feed_eof()
+
+    hung, after = hung_after(beating)
+    assert not hung
+    assert after == pytest.approx(100 * (MISSED_BEATS - 1) * BEAT_S)
+
+
+def test_who_was_suspended_together_with_the_supervisor_does_not_hang() -> None:
+    async def beating(beats: asyncio.StreamReader) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        for _ in range(20):
+            await asyncio.sleep(0.5 * BEAT_S)
+            loop.block(3600)
+            beats.feed_data(BEAT)
+        beats.feed_eof()
+
+    assert not hung_after(beating)[0]
 
 
 # ------------------------------------------------------------------------------------------------ what they are told

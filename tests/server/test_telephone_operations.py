@@ -119,7 +119,7 @@ def test_create_call_to_a_trunk_that_is_dead(in_memory: InMemory) -> None:
 @pytest.mark.parametrize("party", ["4:+4930123456", "4:+15", "8:acs:somebody_else"])
 def test_create_call_to_what_cannot_be_reached(in_memory: InMemory, party: str) -> None:
     async def scenario(scene: Scene) -> None:
-        scene.server.endpoints._endpoints.clear()
+        scene.server.webhooks.inbound = {}
         scene.trunk.rejects = 404
         app = await scene.created(party)
         assert scene.server.result(app, "CreateCallFailed") == (480, 8541)

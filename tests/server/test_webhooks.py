@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import pytest
@@ -21,7 +22,6 @@ from offhook.call.model import (
 )
 from offhook.call.operations import Failure, Outcome, Problem
 from offhook.server.delivery import Settled
-from offhook.server.eventgrid import EndpointStatus
 from offhook.server.people_events import END
 from offhook.server.webhooks import KINDS, STREAM, Webhooks
 from offhook.wire import events
@@ -62,31 +62,28 @@ EVENTS: list[m.Event] = [
     p.MoveFailed("4:+15550177", "there", p.MoveProblem.IS_APP, "context"),
 ]
 NEWEST = "2026-03-12"
+INCOMING = "https://app.example/incoming"
 
 
 class Sent:
     """Stands for the deliverer and the endpoints alike."""
 
-    def __init__(self, *endpoints: EndpointStatus) -> None:
+    def __init__(self) -> None:
         self.sent: list[tuple[str, str, str, bool]] = []
         self.bodies: list[Any] = []
-        self.offered: list[float] = []
-        self._endpoints = list(endpoints)
+        self.offered: list[tuple[Sequence[str], float]] = []
 
     def send(self, lane: str, url: str, body: bytes, kind: str, last: bool, settled: Settled) -> None:
         self.sent.append((lane, url, kind, last))
         self.bodies += json.loads(body)
 
-    def status(self) -> list[EndpointStatus]:
-        return self._endpoints
-
-    def offer(self, body: bytes, seconds: float, settled: Settled) -> None:
+    def offer(self, urls: Sequence[str], body: bytes, seconds: float, settled: Settled) -> None:
         self.bodies += json.loads(body)
-        self.offered.append(seconds)
+        self.offered.append((urls, seconds))
 
 
 def webhooks(sent: Any) -> Webhooks:
-    return Webhooks(sent, sent, "/topic", lambda: 1767607200.25)
+    return Webhooks(sent, sent, "/topic", lambda: 1767607200.25, {("*", ""): (INCOMING,)})
 
 
 def connection(version: str = NEWEST) -> Connection:
@@ -215,7 +212,7 @@ def test_every_reason_not_to_be_moved_has_a_code(problem: p.MoveProblem) -> None
 
 
 def test_an_incoming_call_is_offered_to_the_endpoints() -> None:
-    gone = Sent(EndpointStatus("https://app.example", True, None))
+    gone = Sent()
     ours = webhooks(gone)
     parcel = ours.offer(CALL, "4:+15550199", CALL.shown, "context", "token", 30)
     assert parcel is not None
@@ -225,9 +222,10 @@ def test_an_incoming_call_is_offered_to_the_endpoints() -> None:
     assert event["data"]["callerDisplayName"] == "Somebody"
     assert event["data"]["incomingCallContext"] == "context"
     assert "customContext" not in event["data"]
-    assert gone.offered == [30]
+    assert gone.offered == [((INCOMING,), 30)]
 
 
 def test_nobody_is_offered_a_call_when_nobody_is_configured() -> None:
-    gone = Sent()
-    assert webhooks(gone).offer(CALL, "4:+15550199", CALL.shown, "context", "token", 30) is None
+    ours = webhooks(Sent())
+    ours.inbound = {}
+    assert ours.offer(CALL, "4:+15550199", CALL.shown, "context", "token", 30) is None

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,7 +22,8 @@ import pytest
 from aiohttp import web
 
 from offhook.audio import pcm
-from offhook.server import supervisor
+from offhook.legs.sip.uri import parse_uri
+from offhook.server import options_probe, processes, supervisor
 from offhook.server.config import DEVELOPMENT_KEY, Settings
 from offhook.server.supervisor import RESTARTS, Supervisor
 from offhook.testing.caller import Caller, CallerError, Party
@@ -50,6 +52,7 @@ class App:
         self.url = ""
         self.events: dict[str, list[str]] = {}
         self.heard: dict[str, list[int]] = {}  # numbers of the frames that are not silent
+        self.cut: set[str] = set()  # whose audio socket is closed
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
@@ -120,6 +123,8 @@ class App:
             if isinstance(parsed, streaming.AudioData) and (number := int.from_bytes(parsed.pcm[:2], "little")):
                 heard.append(number)
                 await self._notify()
+        self.cut.add(request.headers["x-ms-call-connection-id"])
+        await self._notify()
         return opened
 
 
@@ -199,6 +204,68 @@ def test_a_killed_worker_takes_only_its_own_calls_along(data_dir: Path) -> None:
         await place(caller, app, 2)
         told = await health(app)
         assert [worker["calls"] for worker in told["workers"]] == [2, 5], "new calls go where there are fewer"
+
+    hold(data_dir, scenario)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor that does not wait for ten beats."""
+    monkeypatch.setattr(processes, "MISSED_BEATS", 4)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_worker_that_hangs_is_killed_and_ends_as_one_that_died(data_dir: Path) -> None:
+    async def scenario(server: Supervisor, app: App, caller: Caller) -> None:
+        await place(caller, app, 4)
+        hung = server.workers[0].pid
+        assert hung is not None
+        os.kill(hung, signal.SIGSTOP)
+        await app.until(lambda: sum("CallDisconnected" in kinds for kinds in app.events.values()) == 2)
+        told = await until_health(app, lambda told: told["status"] == "ok")
+        assert told["workers"][0]["pid"] not in (hung, None)
+        assert [(worker["restarts"], worker["calls"]) for worker in told["workers"]] == [(1, 0), (0, 2)]
+
+    hold(data_dir, scenario)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_after_a_control_process_that_hangs_the_next_one_goes_on(data_dir: Path) -> None:
+    async def scenario(server: Supervisor, app: App, caller: Caller) -> None:
+        await place(caller, app, 2)
+        hung = server.control.pid
+        assert hung is not None
+        os.kill(hung, signal.SIGSTOP)
+        await until_health(app, lambda told: sum(worker["calls"] for worker in told["workers"]) == 2)
+        assert server.control.pid not in (hung, None)
+        assert [worker.slot.restarts for worker in server.workers] == [0, 0]
+        for connection in list(app.events):
+            path = f"/calling/callConnections/{connection}:terminate?api-version=2025-06-15"
+            assert (await app.rest("POST", path))[0] == 204
+        await app.until(lambda: all("CallDisconnected" in kinds for kinds in app.events.values()))
+
+    hold(data_dir, scenario)
+
+
+def test_calls_that_lost_control_and_their_worker_at_once_are_gone_and_the_others_are_not(data_dir: Path) -> None:
+    async def scenario(server: Supervisor, app: App, caller: Caller) -> None:
+        await place(caller, app, 4)
+        killed = (server.control.pid, server.workers[0].pid)
+        for pid in killed:
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+        await app.until(lambda: len(app.cut) == 2)
+        told = await until_health(
+            app, lambda told: told["status"] == "ok" and all("pid" in each for each in told["workers"])
+        )
+        assert told["workers"][0]["pid"] != killed[1]
+        assert [worker["calls"] for worker in told["workers"]] == [0, 2]
+        path = "/calling/callConnections/{}?api-version=2025-06-15"
+        found = {connection: (await app.rest("GET", path.format(connection)))[0] for connection in app.events}
+        assert sorted(found.values()) == [200, 200, 404, 404]
+        assert {connection for connection, status in found.items() if status == 404} == app.cut
+        assert not any("CallDisconnected" in kinds for kinds in app.events.values())
+        await place(caller, app, 1)
 
     hold(data_dir, scenario)
 
@@ -410,3 +477,25 @@ def runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_new_control_process_has_the_sip_ports_of_the_one_that_was_killed(tmp_path: Path) -> None:
+    async def scenario(server: Supervisor, app: App, caller: Caller) -> None:
+        ready = server.ready()
+        assert ready["sip"] > 0
+        assert ready["sips"] > 0
+        before = server.control.pid
+        assert before is not None
+        assert await options(ready["sip"]) == 200
+        os.kill(before, signal.SIGKILL)
+        async with asyncio.timeout(30):
+            while not (server.control.ready and server.control.pid != before):  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.05)
+        assert server.ready() == ready
+        assert await options(ready["sip"]) == 200
+
+    async def options(port: int) -> int:
+        return await options_probe.ask(parse_uri(f"sip:127.0.0.1:{port};transport=tcp"), ssl.create_default_context())
+
+    trunk = {"name": "here", "allow": ["127.0.0.0/8"]}
+    hold(tmp_path, scenario, sip={"port": 0, "tls_port": 0}, trunk=[trunk], workers=1)

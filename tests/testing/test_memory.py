@@ -8,7 +8,7 @@ import pytest
 
 from offhook.legs.simulated import Told
 from offhook.media.dial import DialError
-from offhook.media.link import LegGone, LegJoined, StreamDown, StreamUp
+from offhook.media.tidings import LegGone, LegJoined, StreamDown, StreamUp
 from offhook.testing.clock import run
 from offhook.testing.memory import MemoryApp, MemoryMedia
 from offhook.wire import streaming

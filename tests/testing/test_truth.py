@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from offhook.media.link import Listen, SpeechEnded
+from offhook.media.link import Listen
+from offhook.media.tidings import SpeechEnded
 from offhook.testing.clock import run
 from offhook.testing.memory import MemoryMedia
 from offhook.testing.speech import words_of

@@ -41,11 +41,11 @@ def continuation(history: Samples, wide: int = 1) -> Samples:
     return np.rint(np.resize(period, len(gain)) * gain).astype(np.int16)
 
 
-class Continuation:
-    """The `continuation` of `past`, bit by bit: see `decoding.Filling`."""
+class Excerpt:
+    """Some sound, bit by bit: see `decoding.Filling`."""
 
-    def __init__(self, past: Samples, wide: int = 1) -> None:
-        self._sound = continuation(past, wide)
+    def __init__(self, sound: Samples, wide: int = 1) -> None:
+        self._sound = sound
         self._wide = wide
         self._used = 0  # samples
 
@@ -55,6 +55,13 @@ class Continuation:
         self._used = end = begin + units * self._wide
         piece = self._sound[begin:end]
         return piece if len(piece) == end - begin else np.pad(piece, (0, end - begin - len(piece)))
+
+
+class Continuation(Excerpt):
+    """The `continuation` of `past`."""
+
+    def __init__(self, past: Samples, wide: int = 1) -> None:
+        super().__init__(continuation(past, wide), wide)
 
 
 def _period(past: Samples, wide: int) -> int:

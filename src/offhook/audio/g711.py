@@ -19,6 +19,8 @@ from offhook.audio.pcm import Samples
 RATE = 8000
 OCTETS_PER_FRAME = FRAME  # 20 ms
 
+_MAGNITUDE = 0x7F  # of an octet: all but the sign
+
 Octets = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 
@@ -38,19 +40,18 @@ class Codec:
         self._sample_of = decode(np.arange(256)).astype(np.int16)
         self._octet_of = encode(np.arange(65_536).astype(np.uint16).view(np.int16).astype(np.int64)).astype(np.uint8)
         self.silence = int(self._octet_of[0])
-        self._quietest = abs(int(self._sample_of[self.silence]))  # A-law has no zero
 
     def decode(self, octets: Octets) -> Samples:
         """Return the samples of `octets`."""
-        return self._sample_of[octets]
+        return self._sample_of.take(octets)
 
     def encode(self, samples: Samples) -> Octets:
         """Return the octets of `samples`; what is louder than the law can say is clipped."""
-        return self._octet_of[samples.view(np.uint16)]
+        return self._octet_of.take(samples.view(np.uint16))
 
-    def audible(self, samples: Samples) -> npt.NDArray[np.bool_]:
-        """Return for each row (last axis) of decoded samples whether it is more than the law's idle pattern."""
-        return np.asarray((np.abs(samples) > self._quietest).any(axis=-1))
+    def audible(self, octets: Octets) -> npt.NDArray[np.bool_]:
+        """Return for each row (last axis) whether it is more than the law's idle pattern: silence of either sign."""
+        return np.asarray((octets & _MAGNITUDE != self.silence & _MAGNITUDE).any(axis=-1))
 
     # ------------------------------------------------------------------------------------------ as a `Decoder`
 

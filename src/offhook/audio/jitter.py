@@ -21,7 +21,7 @@ from collections import deque
 from typing import NamedTuple
 
 from offhook.audio.arrivals import Counts, SequenceNumbers
-from offhook.audio.conceal import HISTORY, LASTS
+from offhook.audio.conceal import HISTORY, LASTS, Excerpt
 from offhook.audio.decoding import FRAME, UNITS_PER_S, Decoder, Filling
 from offhook.audio.stretch import NEEDED, SHORTEST, crossfade, lengthen, shorten
 
@@ -50,13 +50,13 @@ _NOTHING = -(1 << 62)  # smaller than any transit
 
 
 class Step(NamedTuple):
-    """Where a regular stream stands: the numbers of its next packet, and the lines (20 ms each, the oldest first) that
-    were played last, two of them, and that wait, `depth` of them."""
+    """Where a regular stream stands: the numbers of its next packet, and the line of the last two frames that were
+    played and of what waits behind them, `waiting` bytes."""
 
     sequence: int
     timestamp: int
-    recent: list[bytes]
-    depth: int
+    recent: bytes
+    waiting: int
 
 
 class JitterBuffer:
@@ -92,7 +92,8 @@ class JitterBuffer:
         self._used = 0  # … and how much of it was
         self._noise: int | None = None  # -dBov: the sender has said that it falls silent …
         self._announced = False  # … and nothing has been played of it yet
-        self._noisy = False  # what is played in the place of real sound is noise
+        self._noisy = False  # what is played in the place of real sound is noise …
+        self._brief = False  # … or only fit for a seam
         self._slowest: int  # largest transit since the last pull
         self._on_the_way: float  # of the last packet, see `put`
         self._put_at: float  # `now` of the last packet …
@@ -173,7 +174,8 @@ class JitterBuffer:
             return None
         self._pulls += 1
         if self._slowest is not _NOTHING:
-            self._review()
+            self._reviewed(1, self._slowest)
+            self._slowest = _NOTHING
         queue = self._queue
         if queue and self._made is None and -TOLERANCE < self._lag - self._goal < TOLERANCE:
             at, size, line = queue[0]
@@ -200,32 +202,34 @@ class JitterBuffer:
 
         None when it was anything else, when more than `most` packets wait, and for a codec that remembers.
         """
-        queue, head = self._queue, self._head
-        waits = len(queue) <= most and all(one[:2] == (head + n * FRAME, FRAME) for n, one in enumerate(queue))
+        queue, size, begun = self._queue, self._frame_bytes, len(self._line)
+        at = self._head + begun // self._unit_bytes
+        waits = len(queue) <= most and all(one[:2] == (at + n * FRAME, FRAME) for n, one in enumerate(queue))
         steady = -TOLERANCE < self._lag - self._goal < TOLERANCE and self._pulls == 1 and self._noise is None
-        between = self._made is not None or self._line or self._held or self._left_out or self._stateful
-        whole = [line for line in self._history if len(line) == self._frame_bytes]
-        if not (waits and steady and self._started) or between or len(whole) < len(self._history):
+        between = self._made is not None or self._held or self._left_out or self._stateful or begun >= size
+        if not (waits and steady and self._started) or between or any(len(one) != size for one in self._history):
             return None
         assert self._sequence.highest is not None
-        timestamp = (head + len(queue) * FRAME) * self._step + self._offset
-        recent = [*whole, *(payload for _, _, payload in queue)]
-        return Step(self._sequence.highest + 1 & 0xFFFF, timestamp & 0xFFFF_FFFF, recent, len(queue))
+        timestamp = (at + len(queue) * FRAME) * self._step + self._offset
+        recent = b"".join((*self._history, self._line, *(payload for _, _, payload in queue)))
+        return Step(self._sequence.highest + 1 & 0xFFFF, timestamp & 0xFFFF_FFFF, recent, len(recent) - 2 * size)
 
-    def stepped(self, ticks: int, now: float, recent: list[bytes]) -> None:
-        """As if since `in_step` the next packet had come in each of so many ticks, the last one at `now`; `recent` are
-        as many lines as then, the last ones that came."""
-        depth = len(recent) - len(self._history)
+    def stepped(self, ticks: int, now: float, recent: bytes) -> None:
+        """As if since `in_step` the next packet had come in each of so many ticks, the last one at `now`; `recent` is
+        what came last, as much as then."""
+        size, queued = self._frame_bytes, len(recent) - len(self._queue) * self._frame_bytes
+        waiting = (len(recent) - 2 * size) // self._unit_bytes
         self._sequence.advance(ticks)
         self.counts.received += ticks
-        for _ in range(ticks):
-            self._slowest = self._lag - depth * FRAME
-            self._review()
+        self._reviewed(ticks, self._lag - waiting)
         self._jitter *= (15 / 16) ** ticks
         self._head += ticks * FRAME
-        self._history = recent[0], recent[1]
-        self._queue = [(self._head + n * FRAME, FRAME, line) for n, line in enumerate(recent[2:])]
-        self._on_the_way = now * UNITS_PER_S - (self._head + (depth - 1) * FRAME)
+        self._history = recent[:size], recent[size : 2 * size]
+        self._line = recent[2 * size : queued]
+        packets = [recent[at : at + size] for at in range(queued, len(recent), size)]
+        at = self._head + waiting - len(packets) * FRAME
+        self._queue = [(at + n * FRAME, FRAME, packet) for n, packet in enumerate(packets)]
+        self._on_the_way = now * UNITS_PER_S - (self._head + waiting - FRAME)
         self._put_at = now
 
     # -------------------------------------------------------------------------------------------- time
@@ -264,14 +268,19 @@ class JitterBuffer:
         self._conceal_from(b"")
         self._begin(self._head + slack, now)
 
-    def _review(self) -> None:
-        """Remember the slowest packet of this tick; now and then, look what lag is needed."""
-        self._transits.append(self._slowest)
-        self._slowest = _NOTHING
-        self._until_review -= 1
-        if not self._until_review:
+    def _reviewed(self, ticks: int, transit: int) -> None:
+        """Remember the slowest packet of so many ticks, in each of them; now and then, look what lag is needed."""
+        while ticks:
+            alike = min(ticks, self._until_review)
+            ticks -= alike
+            self._until_review -= alike
+            self._transits.extend([transit] * alike)
+            if self._until_review:
+                return
+            self._until_review = REVIEW if len(self._transits) >= REVIEW else 1
+            if ticks >= self._until_review:  # The next look is all that counts.
+                continue
             ordered = sorted(self._transits)
-            self._until_review = REVIEW if len(ordered) >= REVIEW else 1
             self._fastest = ordered[0]
             self._goal = min(ordered[-1 - len(ordered) // OUTLIERS], ordered[0] + MOST_LAG)
 
@@ -306,8 +315,7 @@ class JitterBuffer:
         while end - queue[surplus][0] > CAPACITY or len(queue) - surplus > PACKETS:
             surplus += 1
         if surplus:
-            if self._made is None or self._used:  # Else it was just made: a backlog of many packets costs it once.
-                self._conceal_from(b"")
+            self._break_off()
             self._held += self._drop(surplus)
 
     def _leave_out(self) -> None:
@@ -317,7 +325,7 @@ class JitterBuffer:
         waiting = self._queue[-1][0] - self._head if self._queue else 0
         dropped = min(surplus, waiting) // FRAME * FRAME
         if dropped > 0:
-            self._conceal_from(b"")
+            self._break_off()
             self._consume(dropped)
             self._lag -= dropped
             self.counts.dropped_ms += dropped / UNITS_PER_MS
@@ -417,7 +425,7 @@ class JitterBuffer:
 
     def _made_up(self, count: int, before: bytes) -> bytes:
         """Return `count` units of what stands for real sound, after `before` in this frame."""
-        if self._made is None or self._announced:
+        if self._made is None or self._announced or self._brief:
             self._conceal_from(before)
         assert self._made is not None
         if self._noisy:
@@ -434,4 +442,20 @@ class JitterBuffer:
         past = b"".join((*self._history, before))[-HISTORY * self._unit_bytes :]
         self._made = self._decoder.filling(self._decoder.samples(past), self._noise)
         self._used = 0
-        self._announced, self._noisy = False, self._noise is not None
+        self._announced, self._noisy, self._brief = False, self._noise is not None, False
+
+    def _break_off(self) -> None:
+        """What comes next is going to be dropped: what is played instead begins with a seam from it.
+
+        When it is our own machine that was held up, hundreds of calls do so at once: it must not cost a search.
+        """
+        if self._made is not None:
+            return
+        begin = self._line
+        if not begin and self._queue and self._queue[0][0] == self._head and not self._stateful:
+            begin = self._queue[0][2]
+        if len(begin) < SEAM * self._unit_bytes:
+            self._conceal_from(b"")
+            return
+        self._made = Excerpt(self._decoder.samples(begin[: SEAM * self._unit_bytes]), self._decoder.wide)
+        self._used, self._brief = 0, True

@@ -5,35 +5,17 @@ A level is that of the peak of the sine with the same power: a full-scale sine i
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import numpy.typing as npt
 
-FRAME_MS = 20
-FRAMES_PER_SECOND = 50
-FULL_SCALE = 32767.0
+from offhook.audio.frames import FRAME_MS as FRAME_MS
+from offhook.audio.frames import FRAMES_PER_SECOND as FRAMES_PER_SECOND
+from offhook.audio.frames import FULL_SCALE as FULL_SCALE
+from offhook.audio.frames import bytes_per_frame as bytes_per_frame
+from offhook.audio.frames import samples_per_frame as samples_per_frame
+from offhook.audio.frames import silence as silence
 
 Samples = npt.NDArray[np.int16]
-
-
-@lru_cache(maxsize=64)
-def samples_per_frame(rate: int) -> int:
-    """Return the samples of one 20 ms frame; raise ValueError for a rate (Hz) that has none or is out of range."""
-    if not 8000 <= rate <= 48_000 or rate % FRAMES_PER_SECOND:
-        raise ValueError(f"rate: {rate} Hz is not between 8000 and 48000 with a whole number of samples in 20 ms")
-    return rate // FRAMES_PER_SECOND
-
-
-def bytes_per_frame(rate: int) -> int:
-    """Return the bytes of one 20 ms frame."""
-    return 2 * samples_per_frame(rate)
-
-
-@lru_cache(maxsize=64)
-def silence(rate: int) -> bytes:
-    """Return one frame of digital silence."""
-    return bytes(bytes_per_frame(rate))
 
 
 def as_samples(data: bytes | bytearray | memoryview) -> Samples:

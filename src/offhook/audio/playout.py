@@ -123,23 +123,22 @@ class Playout:
             self.underruns += 1
         return None
 
-    def in_step(self, most: int) -> list[bytes] | None:
-        """Return the frames that wait, after a tick that pushed one and pulled one; None when it was anything else,
-        when more than `most` wait, or some of that is to be taken out."""
-        frames, rest = divmod(self.queued_bytes, self.frame_bytes)
-        in_step = self._playing and self._idle_ticks == 1 and not (rest or self._odd) and frames <= most
+    def in_step(self, most: int) -> bytes | None:
+        """Return what waits, after a tick that pushed a frame and pulled one; None when it was anything else, when more
+        than `most` whole frames wait, or some of that is to be taken out."""
+        in_step = self._playing and self._idle_ticks == 1 and not self._odd
+        in_step = in_step and self.queued_bytes < (most + 1) * self.frame_bytes
         trimmed = self._window.standing >= self._window.patience  # Soon: at the end of a window.
         if not in_step or trimmed or (self._pace is not None and self._pace.may_catch_up):
             return None
-        queued = b"".join(self._blocks)[self._head :]
-        return [queued[at : at + self.frame_bytes] for at in range(0, len(queued), self.frame_bytes)]
+        return b"".join(self._blocks)[self._head :]
 
-    def stepped(self, ticks: int, now: float, waiting: list[bytes]) -> None:
+    def stepped(self, ticks: int, now: float, waiting: bytes) -> None:
         """As if since `in_step` a frame had been pushed and pulled in each of so many ticks, the last one at `now`;
-        now these wait, as many as then."""
+        now this waits, as much as then."""
         self.played_frames += ticks
         self.played_bytes += ticks * self.frame_bytes
-        self._blocks, self._head = deque(waiting), 0
+        self._blocks, self._head = deque([waiting] if waiting else []), 0
         if self._pace is None:
             return
         self._pace.regular(ticks, now)

@@ -8,17 +8,15 @@ product: sliding windows over the row's history and its frame, times a block-Toe
 from __future__ import annotations
 
 from functools import lru_cache
-from math import ceil, gcd
+from math import gcd
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 from offhook.audio.pcm import Samples, samples_per_frame
+from offhook.audio.plain import BETA, CUTOFF, half_width
 
-HALF_WIDTH = 20  # input samples on each side, at the lower of the two rates
-BETA = 7.0  # Kaiser: stop band about -70 dB
-CUTOFF = 0.94  # of the lower rate's Nyquist frequency: -6 dB there
 BLOCK = 40  # outputs a window gives, about: larger blocks waste products on zeros, smaller ones are overhead
 
 Floats = npt.NDArray[np.float32]
@@ -132,7 +130,7 @@ class _Sinc:
 def _filter(rate_in: int, rate_out: int) -> tuple[_Sinc, int]:
     """Return the filter of a pair of rates and its half width in input samples."""
     ratio = min(1.0, rate_out / rate_in)
-    half = ceil(HALF_WIDTH / ratio)
+    half = half_width(rate_in, rate_out)
     return _Sinc(CUTOFF * ratio, half), half
 
 

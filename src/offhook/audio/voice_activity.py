@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from math import exp
+from typing import TYPE_CHECKING
 
-from offhook.audio.pcm import FRAMES_PER_SECOND, Samples, level
+from offhook.audio.either import level
+from offhook.audio.frames import FRAMES_PER_SECOND
+
+if TYPE_CHECKING:
+    from offhook.audio.pcm import Samples
 
 
 class EnergyActivity:
-    """Voice activity by loudness over a noise floor. Costs about 20 µs a frame, needs nothing, and hears no difference
-    between a voice and a door.
+    """Voice activity by loudness over a noise floor. Costs about 20 µs a frame (60 without numpy), and hears no
+    difference between a voice and a door.
 
     The floor follows the quietest at once, and rises by 3 dB a second: steady noise is noise after some seconds. Speech
     is what stands `margin_db` above it, and above `least_dbfs` in any case.
@@ -23,10 +28,11 @@ class EnergyActivity:
         self._margin_db = margin_db
         self._least_dbfs = least_dbfs
 
-    def probability(self, frame: Samples) -> float:
+    def probability(self, frame: Samples | memoryview) -> float:
         """Return how probable speech is in the next 20 ms of one voice, from 0 to 1.
 
-        It is 0.5 at the limit, 0.12 and 0.88 at 2 dB below and above it.
+        `frame` has int16 samples: an array, or a memoryview of the format "h". The result is 0.5 at the limit, 0.12 and
+        0.88 at 2 dB below and above it.
         """
         loud = max(level(frame), -100.0)
         low, high = self.FLOOR_DBFS

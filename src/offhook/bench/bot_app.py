@@ -1,4 +1,4 @@
-"""The app of the run `bot`: an echo on `offhook.bot`, or as a quickstart writes it, in a process of its own."""
+"""The app of the run `bot`: an echo on `offhook.bot`, as a quickstart writes it, or bare, in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from typing import Literal
 
 import msgspec
 
+from offhook.audio.frames import silence
 from offhook.bench.frames import HOST
 
-Kind = Literal["offhook", "quickstart"]
+RATE = 24_000  # of all streams
+
+Kind = Literal["floor", "offhook", "quickstart"]
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -28,7 +31,28 @@ class Where(msgspec.Struct, frozen=True):
 
 def play(job: Job) -> None:
     """Print `Where` as one line of JSON, then echo until killed."""
-    asyncio.run(_offhook() if job.kind == "offhook" else _quickstart())
+    asyncio.run({"floor": _floor, "offhook": _offhook, "quickstart": _quickstart}[job.kind]())
+
+
+async def _floor() -> None:
+    """A socket of the same kind that sends one ready message for each that comes, and looks into none."""
+    import picows
+
+    from offhook.wire.streaming import audio_data_out
+
+    reply = audio_data_out(silence(RATE))
+
+    class Echo(picows.WSListener):
+        def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+            if frame.msg_type is picows.WSMsgType.TEXT:
+                if frame.payload_size > len(reply):  # not AudioMetadata
+                    transport.send(picows.WSMsgType.TEXT, reply)
+            elif frame.msg_type is picows.WSMsgType.CLOSE:
+                transport.send_close(picows.WSCloseCode.OK)
+                transport.disconnect()
+
+    server = await picows.ws_create_server(lambda _: Echo(), HOST, 0)
+    await _stay(server.sockets[0].getsockname()[1])
 
 
 async def _offhook() -> None:

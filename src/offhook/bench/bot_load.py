@@ -6,6 +6,7 @@ import asyncio
 import gc
 import time
 from collections import deque
+from pathlib import Path
 
 import msgspec
 import picows
@@ -35,9 +36,11 @@ class Job(msgspec.Struct, frozen=True):
 
 class Load(msgspec.Struct, frozen=True):
     """What one run gave. `added_ms`: from a frame's sending to its echo's coming in, both at the load; that is two ways
-    through the kernel, the app, and what keeps the load's own event loop. `lost`: frames without an echo."""
+    through the kernel, the app, and what keeps the load's own event loop. `waited_ms_per_call_s`: how long the app had
+    something to do and no processor, which is the machine's doing. `lost`: frames without an echo."""
 
     cpu_ms_per_call_s: float
+    waited_ms_per_call_s: float
     load_cpu_ms_per_call_s: float
     added_ms: Trips
     load_late_ms: Late
@@ -104,10 +107,12 @@ async def _measure(job: Job) -> Load:
     for stream in streams:
         stream.measured = True
     pace.lateness = Lateness()
+    waited = _waited_s(job.app.pid)
     began, own, theirs = time.monotonic(), machine.own_cpu_s(), machine.cpu_s(job.app.pid)
     await pace.run(job.seconds)
     call_seconds = job.streams * (time.monotonic() - began)
     own, theirs = machine.own_cpu_s() - own, machine.cpu_s(job.app.pid) - theirs
+    waited = _waited_s(job.app.pid) - waited
     await asyncio.sleep(DRAIN_S)
     async with asyncio.timeout(CLOSE_S):
         await asyncio.gather(*(stream.close() for stream in streams))
@@ -115,12 +120,21 @@ async def _measure(job: Job) -> Load:
         raise NoStream("the app did not answer on every stream")
     return Load(
         cpu_ms_per_call_s=1000 * theirs / call_seconds,
+        waited_ms_per_call_s=1000 * waited / call_seconds,
         load_cpu_ms_per_call_s=1000 * own / call_seconds,
         added_ms=trips([1000 * took for stream in streams for took in stream.took]),
         load_late_ms=late(pace.lateness),
         frames=sum(stream.sent for stream in streams),
         lost=sum(stream.sent - stream.received for stream in streams),
     )
+
+
+def _waited_s(pid: int) -> float:
+    """Return how long a process's first thread has stood in the run queue; 0 where the kernel does not count it."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text("ascii").split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 class _Pace:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
+from itertools import groupby
 from types import TracebackType
 from typing import Any
 
@@ -48,6 +49,7 @@ class CallApp:
         self.connections: list[str] = []  # ids, of calls that were answered
         self.streaming: set[str] = set()  # those that stream
         self.ends: dict[str, list[float]] = {}  # when (monotonic) each was told of as ended
+        self._told: dict[str, list[tuple[str, str]]] = {}  # (id, kind) of the events of each, as they came
         self.incoming = ""  # where incoming calls are to be told of
 
     async def __aenter__(self) -> CallApp:
@@ -79,6 +81,12 @@ class CallApp:
     def doubled(self) -> int:
         """Return how many calls were told of as ended more than once."""
         return sum(len(at) > 1 for at in self.ends.values())
+
+    def disordered(self, kinds: Sequence[str]) -> int:
+        """Return of how many calls other events were told than these in this order. One that comes again at once, under
+        the same id, counts as one: its first delivery may not have been known of."""
+        in_order = ([kind for (_, kind), _ in groupby(told)] for told in self._told.values())
+        return sum(each != list(kinds) for each in in_order)
 
     async def _on_incoming(self, request: web.Request) -> web.Response:
         (event,) = await request.json()
@@ -113,7 +121,9 @@ class CallApp:
         at = time.monotonic()
         for event in await request.json():
             connection = event["data"]["callConnectionId"]
-            match event["type"].removeprefix("Microsoft.Communication."):
+            kind = event["type"].removeprefix("Microsoft.Communication.")
+            self._told.setdefault(connection, []).append((event["id"], kind))
+            match kind:
                 case "MediaStreamingStarted":
                     self.streaming.add(connection)
                 case "CallDisconnected":

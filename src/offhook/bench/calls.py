@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import ssl
 import time
 from collections import deque
@@ -17,25 +16,13 @@ from offhook.legs.ports import PortRange
 from offhook.legs.rtp_legs import RtpLegs
 from offhook.media.dial import Dialer
 from offhook.media.egress import AddressPolicy
-from offhook.media.link import (
-    CloseStream,
-    ConnectLeg,
-    LegGone,
-    LegJoined,
-    LinkEnd,
-    OpenRtp,
-    OpenStream,
-    RtpOpened,
-    SrtpKeys,
-    StreamDown,
-    StreamOddity,
-    StreamUp,
-    Tiding,
-    memory_pair,
-)
+from offhook.media.link import CloseStream, ConnectLeg, OpenRtp, OpenStream, SrtpKeys
+from offhook.media.memory_link import LinkEnd, memory_pair
 from offhook.media.plane import Row
 from offhook.media.stream import MediaStream
+from offhook.media.tidings import LegGone, LegJoined, RtpOpened, StreamDown, StreamOddity, StreamUp, Tiding
 from offhook.media.worker import MediaWorker
+from offhook.server.media import stay_in_time
 
 OPENING_S = 10.0  # for one stream, or one leg, to come up
 RTP_PORTS = 10_000, 32_000  # below those that the kernel hands out
@@ -211,10 +198,7 @@ async def media_worker(ca: str | None = None) -> AsyncIterator[Calls]:
     legs = RtpLegs(worker, PortRange(*RTP_PORTS))
     worker.start()
     calls = Calls(worker, control)
-    # As the server does at its start.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    stay_in_time()
     try:
         yield calls
         calls.check()

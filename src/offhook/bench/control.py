@@ -22,7 +22,7 @@ from offhook.bench.figures import Late, NoStream
 from offhook.bench.frames import HOST
 from offhook.bench.processes import running
 from offhook.legs.sip.stack import SipStack
-from offhook.media.link import Vitals
+from offhook.media.tidings import Vitals
 from offhook.media.vitals import LATENESS_BOUNDS_S
 from offhook.server.app import Server
 from offhook.server.config import DEVELOPMENT_KEY, Settings

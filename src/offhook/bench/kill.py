@@ -42,6 +42,7 @@ ENDS_S = 5.0  # for calls to be told of as ended
 LATER_S = 1.0  # what comes twice comes within so long
 ASK_EVERY_S = 0.02
 AGAIN_S = 1.0  # after a refusal
+EVENTS = ("CallConnected", "ParticipantsUpdated", "MediaStreamingStarted", "MediaStreamingStopped", "CallDisconnected")
 
 What = Literal["worker", "control"]
 
@@ -58,11 +59,14 @@ class Job(msgspec.Struct, frozen=True):
 class Killed(msgspec.Struct, frozen=True):
     """What came of it. Calls that should end, and ended: `expected_disconnected`, `disconnected`; `doubled`: told of
     more than once; `last_told_s` after the kill. `kept` calls should go on; `ended` did not, all the same, and
-    `others_lost` frames of them were not heard back. `back_s`: until a new control process answers and has all calls;
-    `hung_up`: calls that could be hung up then, each told of once. 0 where it was not asked."""
+    `others_lost` frames of them were not heard back, besides `taken_out`: an echo that is late makes its stream wait a
+    frame longer, which is taken out again (`audio.playout`), and counted by the stream. `back_s`: until a new control
+    process answers and has all calls; `hung_up`: calls that could be hung up then; `disordered`: those whose app was
+    not told `EVENTS`. 0 where it was not asked."""
 
     kept: int
     others_lost: int
+    taken_out: int
     ended: int
     doubled: int
     expected_disconnected: int = 0
@@ -70,6 +74,7 @@ class Killed(msgspec.Struct, frozen=True):
     last_told_s: float = 0.0
     back_s: float = 0.0
     hung_up: int = 0
+    disordered: int = 0
 
 
 def play(job: Job) -> Killed:
@@ -91,26 +96,29 @@ async def _measure(job: Job) -> Killed:
             told = await caller.request("GET", "/health")
             if job.what == "worker":
                 worker = told["workers"][0]
-                return await _kill_worker(worker["pid"], worker["calls"], callers, answering)
+                return await _kill_worker(worker["pid"], worker["calls"], callers, caller, answering)
             return await _kill_control(told["pid"], callers, caller, answering)
 
 
-async def _kill_worker(pid: int, calls: int, callers: Sequence[_Caller], answering: CallApp) -> Killed:
+async def _kill_worker(pid: int, calls: int, callers: Sequence[_Caller], caller: Caller, answering: CallApp) -> Killed:
     killed = time.monotonic()
     os.kill(pid, signal.SIGKILL)
     with suppress(TimeoutError):  # Then some are missing.
         await answering.until(lambda: len(answering.ends) >= calls, ENDS_S)
     told = max((at[0] for at in answering.ends.values()), default=killed)
+    disconnected = len(answering.ends)
     survivors = [one for one in callers if not one.party.ended]
     await _heard(survivors)
-    await asyncio.sleep(LATER_S)
+    ended = len(callers) - calls - sum(not one.party.ended for one in survivors)
+    lost, taken_out = await _hang_up(survivors, caller, answering)
     return Killed(
         kept=len(callers) - calls,
-        others_lost=sum(one.missing() for one in survivors),
-        ended=max(len(callers) - calls - len(survivors), 0),
+        others_lost=lost,
+        taken_out=taken_out,
+        ended=max(ended, 0),
         doubled=answering.doubled(),
         expected_disconnected=calls,
-        disconnected=len(answering.ends),
+        disconnected=disconnected,
         last_told_s=told - killed,
     )
 
@@ -126,20 +134,43 @@ async def _kill_control(pid: int, callers: Sequence[_Caller], caller: Caller, an
     back = time.monotonic() - killed
     await _heard(callers)
     ended = sum(one.party.ended for one in callers)
-    for connection in answering.connections:
-        with suppress(CallerError):  # It is one of those that are not hung up.
-            await caller.request("DELETE", f"/calling/callConnections/{connection}?api-version=2025-06-15")
-    with suppress(TimeoutError):
-        await answering.until(lambda: len(answering.ends) >= len(callers), ENDS_S)
-    await asyncio.sleep(LATER_S)
+    lost, taken_out = await _hang_up(callers, caller, answering)
     return Killed(
         kept=len(callers),
-        others_lost=sum(one.missing() for one in callers),
+        others_lost=lost,
+        taken_out=taken_out,
         ended=ended,
         doubled=answering.doubled(),
         back_s=back,
         hung_up=len(answering.ends) - ended,
+        disordered=answering.disordered(EVENTS),
     )
+
+
+async def _hang_up(callers: Sequence[_Caller], caller: Caller, answering: CallApp) -> tuple[int, int]:
+    """Let the app hang up whatever goes on. Return how many frames of these callers were lost, and how many were taken
+    out, as the figures tell that their streams leave."""
+    for connection in answering.connections:
+        with suppress(CallerError):  # It has ended, or cannot be hung up, which is told by what is counted.
+            await caller.request("DELETE", f"/calling/callConnections/{connection}?api-version=2025-06-15")
+    with suppress(TimeoutError):
+        await answering.until(lambda: len(answering.ends) >= len(answering.connections), ENDS_S)
+    await asyncio.sleep(LATER_S)
+    lost = taken_out = 0
+    for one in callers:
+        missing = one.missing()
+        taken = min(missing, await _skipped(caller, one.party.call_id)) if missing else 0
+        lost, taken_out = lost + missing - taken, taken_out + taken
+    return lost, taken_out
+
+
+async def _skipped(caller: Caller, call: str) -> int:
+    """Return how many frames the streams of a call that is over have skipped; 0 if that is not known any more."""
+    try:
+        shown = await caller.request("GET", f"/offhook/calls/{call}")
+    except CallerError:
+        return 0
+    return sum(stream["skipped"] for stream in shown["streams"].values())
 
 
 async def _has(caller: Caller, calls: int) -> bool:
@@ -201,9 +232,9 @@ class _Caller:
                 self.heard_all.set()
 
     def missing(self) -> int:
-        """Return how many frames were not heard, or not once and in order."""
-        in_order = sum(after == before + 1 for before, after in pairwise([0, *self._numbers]))
-        return self._said - in_order
+        """Return how many frames were not heard in their order, or were heard that should not have been."""
+        in_order = sum(after > before for before, after in pairwise([0, *self._numbers]))
+        return self._said - in_order + len(self._numbers) - in_order
 
 
 def numbered(frames: int) -> bytes:
@@ -253,6 +284,7 @@ def run(plan: Plan) -> Iterator[Line]:
                 one = run_process(Job(ports, plan.calls, plan.seconds, what), Killed, 4 * STEP_S + plan.run_s)
             done.append({"what": what, **report.line(watch.end(), **msgspec.structs.asdict(one))})
             yield done[-1]
-    counts = ("kept", "others_lost", "ended", "doubled", "expected_disconnected", "disconnected", "hung_up")
+    of_the_killed = ("expected_disconnected", "disconnected", "hung_up", "disordered")
+    counts = ("kept", "others_lost", "taken_out", "ended", "doubled", *of_the_killed)
     for what, done in lines.items():
         yield {"what": what, **report.summary(done, spread=("last_told_s", "back_s"), total=counts)}

@@ -136,14 +136,21 @@ def _scale(told: Lines) -> str:
     return f"{pictures}\n\n{table(head, rows)}"
 
 
+BOTS = {
+    "floor": "the floor: the socket alone",
+    "offhook": "`offhook.bot`",
+    "quickstart": "the quickstart's handler",
+}
+
+
 def _bot(told: Lines) -> str:
     ratio = told.summary("bot", against="quickstart")
     if ratio is None:
         return NOTHING
-    head = ("App", "streams", "CPU ms per call-second", "added p50 / p99, ms", "load's CPU ms", "frames lost")
+    head = ("App", "streams", "CPU ms per call-second", "there and back p50 / p99, ms", "load's CPU ms", "frames lost")
     rows = [
         (
-            {"offhook": "`offhook.bot`", "quickstart": "the quickstart's handler"}[line["app"]],
+            BOTS[line["app"]],
             str(line["calls"]),
             spread(line["cpu_ms_per_call_s"]),
             trips(line["added_ms"]),
@@ -153,7 +160,10 @@ def _bot(told: Lines) -> str:
         for line in told.all("bot")
         if "app" in line
     ]
-    return f"{table(head, rows)}\n\nRatio of the two, in CPU: {spread(ratio['ratio_to_quickstart'])}."
+    said = f"Of the quickstart's CPU `offhook.bot` takes {spread(ratio['ratio_to_quickstart'])}."
+    if over := told.summary("bot", against="floor"):
+        said += f" It adds to the floor's delay, p50 / p99: {trips(over['added_over_floor_ms'])} ms."
+    return f"{table(head, rows)}\n\n{said}"
 
 
 def _workers(told: Lines) -> str:
@@ -215,13 +225,18 @@ def _kill(told: Lines) -> str:
         ("a worker: calls told of as ended", told_of),
         ("… the last of a round, after the kill, s", spread(worker["last_told_s"])),
         ("… calls of the other worker that ended", f"{worker['ended']} of {worker['kept']}"),
-        ("… frames that those lost", str(worker["others_lost"])),
+        ("… frames that those lost, and that were taken out of their delay", _frames(worker)),
         ("control: back, and with all calls, after s", spread(control["back_s"])),
         ("… calls that ended", f"{control['ended']} of {control['kept']}"),
-        ("… frames that were lost", str(control["others_lost"])),
+        ("… frames that were lost, and that were taken out of the delay", _frames(control)),
         ("… calls that could be hung up then, each told of once", f"{control['hung_up']} of {control['kept']}"),
+        ("… calls whose events were not told in order", str(control["disordered"])),
     ]
     return table(("", ""), rows)
+
+
+def _frames(killed: Line) -> str:
+    return f"{killed['others_lost']} and {killed['taken_out']}"
 
 
 def _memory(told: Lines) -> str:

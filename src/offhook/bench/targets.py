@@ -124,7 +124,7 @@ def _worker_killed(summary: Line) -> tuple[str, bool]:
 def _control_killed(summary: Line) -> tuple[str, bool]:
     back, lost, ended, doubled = (summary[name] for name in ("back_s", "others_lost", "ended", "doubled"))
     words = f"back after {number(back['max'])} s; {lost} frames lost; {summary['hung_up']} of {summary['kept']} hung up"
-    whole = summary["hung_up"] == summary["kept"] and not lost + ended + doubled
+    whole = summary["hung_up"] == summary["kept"] and not lost + ended + doubled + summary["disordered"]
     return f"{words} ({doubled} told twice)", whole and back["max"] <= 2
 
 

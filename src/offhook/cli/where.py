@@ -7,6 +7,7 @@ import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from offhook.server import tls
 from offhook.server.config import DEVELOPMENT_KEY, Settings
@@ -68,13 +69,20 @@ def find(server: str | None, key: str | None, data_dir: Path | None) -> Where:
         url = server.rstrip("/")
         https, http = (url, None) if url.startswith("https:") else (None, url)
         return Where(https, http, key or DEVELOPMENT_KEY, ca)
+    here = told(directory)
+    return Where(here["https"], here["http"], key or here["key"], Path(here["ca"]), here.get("identityHeader"))
+
+
+def told(data_dir: Path | None) -> dict[str, Any]:
+    """Return what the server that runs with this data directory has written down; raise `NoServer` without one."""
+    directory = data_dir or Settings.load().data_dir
     try:
-        told = json.loads((directory / SERVER_FILE).read_bytes())
+        written: dict[str, Any] = json.loads((directory / SERVER_FILE).read_bytes())
     except FileNotFoundError:
         raise NoServer(_nobody(directory)) from None
-    if not _runs(told["pid"]):
+    if not _runs(written["pid"]):
         raise NoServer(_nobody(directory))
-    return Where(told["https"], told["http"], key or told["key"], Path(told["ca"]), told.get("identityHeader"))
+    return written
 
 
 def _nobody(directory: Path) -> str:

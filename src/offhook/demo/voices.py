@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offhook.audio.resample import convert
+from offhook.speech import hibari
 
 Voice = Literal["caller", "bot"]
 
@@ -23,7 +24,6 @@ LEVEL_DBFS = -20.0
 _PEAK = 32_000  # no sample beyond this: a rare peak lowers the whole text rather than clip
 _ACTIVE_DB = 30.0  # a window counts as speech when it is no further than this below the loudest one
 
-_MODEL_RATE = 24_000
 _PITCH_WINDOW_S = 0.04
 _PITCH_HOP_S = 0.01
 _PITCH_HZ = (70.0, 400.0)
@@ -42,7 +42,7 @@ def speak(text: str, voice: Voice, rate: int = 24_000) -> NDArray[np.int16]:
     if not raw.any():
         raise ValueError(f"nothing to say in {text!r}")
     pcm = np.round(raw * (_PEAK / 2 / np.abs(raw).max())).astype(np.int16)  # half: a resampled peak may be higher
-    return normalised(convert(pcm, round(_MODEL_RATE * factor), rate), rate)
+    return normalised(convert(pcm, round(hibari.RATE * factor), rate), rate)
 
 
 def normalised(pcm: NDArray[np.int16], rate: int) -> NDArray[np.int16]:
@@ -98,12 +98,10 @@ def _autocorrelation(windows: NDArray[np.float64], lags: int) -> NDArray[np.floa
 
 @cache
 def _model() -> Any:
-    """The packaged voice, loaded once. Asking for its file by name, without leave to download, keeps this offline."""
+    """The packaged voice, loaded once."""
     try:
-        from hibari import Hibari
-        from hibari.voices import DEFAULT, voice_path
+        return hibari.load()
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "the demo's speech needs the demo extra: pip install 'offhook[demo]'", name=error.name
         ) from error
-    return Hibari(voice=DEFAULT, model=voice_path(DEFAULT, download_missing=False))

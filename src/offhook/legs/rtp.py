@@ -13,8 +13,9 @@ from offhook.legs.rtp_path import Path, Sockets
 from offhook.legs.rtp_receiver import Receiver
 from offhook.legs.rtp_sender import Sender
 from offhook.media.hearing import Prompt
-from offhook.media.link import AgreeRtp, DigitsSent, LegJoined, OpenRtp
+from offhook.media.link import AgreeRtp, OpenRtp
 from offhook.media.plane import DEFAULT_RATE, Row
+from offhook.media.tidings import DigitsSent, LegJoined
 from offhook.media.worker import MediaWorker
 
 if TYPE_CHECKING:

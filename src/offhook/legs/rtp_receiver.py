@@ -102,7 +102,10 @@ class Receiver:
         self._steady = False  # When it is polled again, that is to look for a second packet, too.
         header = HEADER.pack(PLAIN, self._audio_type, step.sequence, step.timestamp, self._source)
         settle, receive = self.jitter.stepped, self._path.socket.recv_into
-        return Regular(receive, Header(header), settle, step.recent, step.depth)
+        return Regular(receive, Header(header), settle, step.recent, step.waiting, self._take_second)
+
+    def _take_second(self, packet: memoryview, now: float) -> None:
+        self._take(bytes(packet), now)
 
     def close(self) -> None:
         """Tell nobody anything any more: what refers to each other would wait for a garbage collection, a long one."""

@@ -23,16 +23,10 @@ from offhook.audio.playout import Playout
 from offhook.legs.bad_line import BadLine
 from offhook.media.link import (
     ConnectLeg,
-    DigitsSent,
     EndLeg,
     ExpectLeg,
-    LegAttached,
-    LegGone,
-    LegJoined,
-    LineEnded,
     MoveLeg,
     Order,
-    PhoneAnswered,
     PhoneWaits,
     PressDigits,
     ReseatLeg,
@@ -40,6 +34,7 @@ from offhook.media.link import (
     SendDigits,
 )
 from offhook.media.plane import Row
+from offhook.media.tidings import DigitsSent, LegAttached, LegGone, LegJoined, LineEnded, PhoneAnswered
 from offhook.media.websocket import CLOSE_TIMEOUT_S, MESSAGE_LIMIT
 from offhook.media.worker import MediaWorker
 

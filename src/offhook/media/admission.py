@@ -20,7 +20,7 @@ import pybase64
 
 from offhook.audio import pcm
 from offhook.audio.playout import Playout
-from offhook.media.link import Vitals
+from offhook.media.tidings import Vitals
 from offhook.wire import streaming
 
 TARGET_SHARE = 0.70  # of one core, at the limit: what is left is for bursts, handshakes, and neighbours

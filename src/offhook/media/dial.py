@@ -12,6 +12,7 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -25,8 +26,10 @@ HEAD_LIMIT = 16 << 10  # bytes of the answer to the upgrade
 OPENING_POLL_S = (0.002, 0.05)  # how often a socket that opens is looked at: at first, and less and less often at last
 
 # What waits for a slow app shall wait in our queue, where the oldest is dropped: the kernel (which doubles SO_SNDBUF)
-# would keep most of a minute. What the app's own kernel takes in, a second or so, is not ours to bound.
-SEND_BUFFER = 16 << 10
+# would keep most of a minute. But what is under way to a far app waits there for its ACK, too: this much carries 24 kHz
+# over a round trip of 300 ms (half of it did not), and is 1 s of 16 kHz at most. What the app's own kernel takes in, a
+# second or so, is not ours to bound.
+SEND_BUFFER = 32 << 10
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3})(?: |$)")
@@ -84,11 +87,16 @@ class _NoUpgrade(Exception):
 
 
 class Dialer:
-    """Opens WebSockets to apps, to allowed addresses only, with the given trust. An instance is a `Dial`."""
+    """Opens WebSockets to apps, to allowed addresses only, with the given trust. An instance is a `Dial`.
+
+    TLS handshakes take 1 to 2 ms of CPU each, in steps of which many can be due at once: they are done in one thread of
+    their own, one step after the other, and hold up no tick. A step never waits for the app.
+    """
 
     def __init__(self, policy: AddressPolicy, tls: ssl.SSLContext) -> None:
         self._policy = policy
         self._tls = tls
+        self._handshakes = ThreadPoolExecutor(1, "tls")
 
     async def __call__(self, url: str, headers: Mapping[str, str], listener: SocketListener) -> AppSocket:
         """Return the open socket; raise `DialError` saying what went wrong."""
@@ -115,19 +123,20 @@ class Dialer:
     async def _secure(self, connection: socket.socket, host: str) -> ssl.SSLSocket:
         secure = self._tls.wrap_socket(connection, server_hostname=host, do_handshake_on_connect=False)
         try:
-            await _done(secure.do_handshake)
+            await _done(secure.do_handshake, self._handshakes)
         except BaseException:
-            secure.close()
+            self._handshakes.submit(secure.close)  # in its turn: a step that nobody waits for any more may be under way
             raise
         return secure
 
 
-async def _done(attempt: Callable[[], _T]) -> _T:
-    """Return what `attempt` returns, once it does not have to wait any more."""
+async def _done(attempt: Callable[[], _T], executor: Executor | None = None) -> _T:
+    """Return what `attempt` returns, once it does not have to wait any more. With an `executor` it is called there."""
+    loop = asyncio.get_running_loop()
     pause, longest = OPENING_POLL_S
     while True:
         try:
-            return attempt()
+            return attempt() if executor is None else await loop.run_in_executor(executor, attempt)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             # Watching the descriptor would be exact, but not every event loop can, and a call opens only once.
             await asyncio.sleep(pause)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from offhook.audio import pcm
 from offhook.audio.voice_activity import EnergyActivity
-from offhook.media.link import Listen, SpeechBegan, SpeechEnded, StopListening
+from offhook.media.link import Listen, StopListening
 from offhook.media.plane import Row
+from offhook.media.tidings import SpeechBegan, SpeechEnded
 
 if TYPE_CHECKING:
     from offhook.media.worker import MediaWorker

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from offhook.audio import pcm
 from offhook.audio.resample import Converter
-from offhook.media.batch import Reader
+from offhook.media.reader import Reader
 
 if TYPE_CHECKING:
     from offhook.media.plane import Row
@@ -37,14 +37,9 @@ class Inlet:
         if self.codec is None:
             audible[self.index] = block.any(axis=1)
         else:
-            block = self.codec.decode(block)
             audible[self.index] = self.codec.audible(block)
+            block = self.codec.decode(block)
         mix[self.index] = block if self.converter is None else self.converter(block)
-
-    def let_go(self) -> None:
-        """The rows are going to be polled elsewhere."""
-        if self.reader is not None:
-            self.reader.leave_all()
 
     def _poll(self, now: float) -> Samples:
         """Return a frame of each row, one after the other."""

@@ -18,19 +18,8 @@ from typing import Any
 
 from msgspec import structs
 
-from offhook.media.link import (
-    UNCOUNTED,
-    Act,
-    Commit,
-    Kept,
-    KeptAll,
-    Link,
-    Order,
-    SpeechEnded,
-    StreamOddity,
-    Tiding,
-    Welcome,
-)
+from offhook.media.link import Act, Commit, Link, Order
+from offhook.media.tidings import UNCOUNTED, Kept, KeptAll, SpeechEnded, StreamOddity, Tiding, Welcome
 
 UNHANDLED = 10_000  # tidings; at some ten a call, a control process may be away for a thousand calls' lives
 SPEECH_LIMIT = 8 << 20  # bytes of what callers said, in tidings not handled yet: half of what the link holds

@@ -1,19 +1,18 @@
 """What the control process and a media worker say to each other, and nothing else passes between them.
 
 Every message is a tagged msgspec Struct, so that the same messages travel over a local socket to a worker process
-(`media.socket_link`) or through the in-memory pair at the end of this file. Orders go down to the worker, tidings come
-up; each direction keeps its order.
+(`media.socket_link`) or through an in-memory pair (`media.memory_link`). Orders, which are here, go down to the worker;
+what comes up is in `media.tidings`. Each direction keeps its order.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
 
+from offhook.media.tidings import Tiding
 from offhook.media.weather import Weather
 
 # ------------------------------------------------------------------------------------------------ control → worker
@@ -317,195 +316,6 @@ class Commit(Order, frozen=True, omit_defaults=True):
     orders: tuple[Act, ...] = ()
 
 
-# ------------------------------------------------------------------------------------------------ worker → control
-
-
-class Tiding(msgspec.Struct, frozen=True, tag=True):
-    """Something that happened in the worker."""
-
-
-class Welcome(Tiding, frozen=True):
-    """The first tiding on every link: which worker this is, and since when it runs (`boot`, Unix time in ms)."""
-
-    worker: int
-    boot: int
-
-
-class Kept(Tiding, frozen=True):
-    """One value that the worker remembers, put by the control process that was there before, or by this one.
-
-    They come in the order in which their keys were first put.
-    """
-
-    key: str
-    value: bytes
-
-
-class KeptAll(Tiding, frozen=True):
-    """That was everything; what comes now has happened since, or was not handled by the control process before."""
-
-
-class LegAttached(Tiding, frozen=True):
-    """The party's audio socket is open."""
-
-    leg: str
-
-
-class PhoneAnswered(Tiding, frozen=True):
-    """The phone picked up `call`; by the time this is read, that call may be over and another one ring."""
-
-    leg: str
-    call: str
-
-
-class LegJoined(Tiding, frozen=True):
-    """The leg is in the mix."""
-
-    leg: str
-
-
-class LegGone(Tiding, frozen=True):
-    """The leg's party hung up, declined (`reason`: busy, declined, no-answer), or was lost; not told of a leg that
-    `EndLeg` ended first. `left`: the call that a phone left, which goes on waiting for the next one; "": it is gone."""
-
-    leg: str
-    reason: str
-    left: str = ""
-
-
-class RtpOpened(Tiding, frozen=True):
-    """The telephone's RTP port is open: `port`, on the address that was ordered."""
-
-    leg: str
-    port: int
-
-
-class LegFigures(Tiding, frozen=True):
-    """How the audio of a telephone's leg was, once it has ended: follows every `RtpOpened`.
-
-    `counts` and `gauges` are those of `legs.rtp_legs`, the gauges as they were at the end.
-    """
-
-    leg: str
-    codec: str
-    counts: dict[str, int]
-    gauges: dict[str, float]
-
-
-class DigitsPressed(Tiding, frozen=True):
-    leg: str
-    tones: str
-
-
-class DigitsSent(Tiding, frozen=True):
-    """All tones of one `SendDigits` have been played to the party; `failure`: why not, "" if they have."""
-
-    leg: str
-    operation: str
-    failure: str = ""
-
-
-class PlayBegan(Tiding, frozen=True):
-    """The first frame of the first clip is on its way to who shall hear it."""
-
-    play: str
-
-
-class PlayEnded(Tiding, frozen=True):
-    """The last frame of the last clip has been played; or the clip with index `failed` could not be, because of
-    `failure`."""
-
-    play: str
-    failed: int = -1
-    failure: str = ""
-
-
-class SpeechBegan(Tiding, frozen=True):
-    """The party has begun to speak."""
-
-    ear: str
-
-
-class SpeechEnded(Tiding, frozen=True):
-    """What the party said: PCM, 16 kHz, 16-bit, mono, 30 s at most (960,000 bytes), a little quiet around it.
-
-    `truth`: the words, when a simulated party's client has told them; "" otherwise. The ear listens no more. `pcm` is
-    empty when too much speech waits for control (`media.keeping`).
-    """
-
-    ear: str
-    pcm: bytes
-    truth: str = ""
-
-
-class LineEnded(Tiding, frozen=True):
-    """What happened on the bad line of a leg of `call`, which it has left: `legs.bad_line.BadLine.counts`."""
-
-    leg: str
-    call: str
-    counts: dict[str, int]
-
-
-class StreamUp(Tiding, frozen=True):
-    """The app's socket is open; `again` after it had been lost."""
-
-    stream: str
-    again: bool = False
-
-
-class StreamDown(Tiding, frozen=True):
-    """The stream is over without having been told to be.
-
-    `failure` is a `call.model.StreamFailure` value, or "closed" when the app closed its socket cleanly.
-    """
-
-    stream: str
-    failure: str
-    detail: str
-
-
-class StreamOddity(Tiding, frozen=True):
-    """The first time something odd is seen on a stream (each later time only counts)."""
-
-    stream: str
-    cause: str
-    detail: str
-
-
-class StreamEnded(Tiding, frozen=True):
-    """Final figures of a stream; follows every end."""
-
-    stream: str
-    stats: dict[str, int]
-
-
-class Vitals(Tiding, frozen=True):
-    """How the worker is doing, once a second (`media.vitals`). What counts, counts since the worker's start."""
-
-    pid: int
-    calls: int  # in the plane
-    rows: int
-    streams: int  # open or being opened
-    streams_up: int  # whose socket is open
-    ticks_late: tuple[int, ...]  # ticks by lateness, one for each of `vitals.LATENESS_BOUNDS_S`, and those later still
-    late_s: float  # the sum of their lateness
-    ticks_jumped: int  # left out, of 20 ms each
-    cpu_s: float  # of the process
-    core_share: float  # of one core, in the last second; more than 1 with threads
-    send_queue: int  # messages that wait for slow or lost sockets of apps: of all streams
-    send_queue_max: int  # … of the worst one
-    playout_s: float  # audio from apps that waits to be played: of all streams
-    playout_max_s: float  # … of the fullest one
-    counts: dict[str, int]  # by the names of `vitals.STREAM_COUNTS`, of `StreamEnded`, and what legs count
-    gauges: dict[str, float]  # what legs measure
-    limit: int  # calls that this worker takes (`media.admission`)
-    gate_open: bool
-
-
-UNCOUNTED: tuple[type[Tiding], ...] = (Welcome, Kept, KeptAll, Vitals)
-"""Tidings that `Commit.seen` does not count: they are about the worker as it is, and are never told again."""
-
-
 # ------------------------------------------------------------------------------------------------ names of mixes
 
 
@@ -536,63 +346,3 @@ class Link(Protocol):
 
     def close(self) -> None:
         """Give the link up; the other end is told that it is lost."""
-
-
-class LinkEnd:
-    """One end of an in-memory link: the other end receives on the next loop turn."""
-
-    def __init__(self) -> None:
-        self._peer: LinkEnd | None = None
-        self._receive: Callable[[Any], None] | None = None
-        self._lost: Callable[[], None] | None = None
-        self._inbox: deque[Order | Tiding] = deque()
-
-    def send(self, message: Order | Tiding) -> None:
-        if self._peer is not None:
-            self._peer._take(message)
-
-    def on_receive(self, receive: Callable[[Any], None]) -> None:
-        self._receive = receive
-        if self._inbox:
-            asyncio.get_running_loop().call_soon(self._hand_over)
-
-    def on_lost(self, lost: Callable[[], None]) -> None:
-        self._lost = lost
-
-    def close(self) -> None:
-        """The other end gets what was sent before, and then hears that the link is lost."""
-        peer, self._peer = self._peer, None
-        self._inbox.clear()
-        if peer is not None:
-            asyncio.get_running_loop().call_soon(peer._lose)
-
-    def _lose(self) -> None:
-        if self._inbox and self._receive is not None:
-            asyncio.get_running_loop().call_soon(self._lose)
-        elif self._peer is not None:
-            self._peer = None
-            if self._lost is not None:
-                self._lost()
-
-    def _take(self, message: Order | Tiding) -> None:
-        self._inbox.append(message)
-        if len(self._inbox) == 1 and self._receive is not None:
-            asyncio.get_running_loop().call_soon(self._hand_over)
-
-    def _hand_over(self) -> None:
-        # Never within `send`: the sender finishes what it is doing first, as it would over a socket. And one message a
-        # turn: a receiver that raises costs that one message.
-        if not self._inbox:
-            return  # closed meanwhile
-        assert self._receive is not None
-        message = self._inbox.popleft()
-        if self._inbox:
-            asyncio.get_running_loop().call_soon(self._hand_over)
-        self._receive(message)
-
-
-def memory_pair() -> tuple[LinkEnd, LinkEnd]:
-    """Return two joined ends of a link within one process: (control's, worker's)."""
-    control, worker = LinkEnd(), LinkEnd()
-    control._peer, worker._peer = worker, control
-    return control, worker

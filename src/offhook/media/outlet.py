@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from offhook.audio import g711, pcm
 from offhook.audio.resample import Converter
-from offhook.media.batch import Writer
 from offhook.media.dominant import Dominant
+from offhook.media.writer import Writer
 from offhook.wire import websocket
 
 if TYPE_CHECKING:
@@ -67,11 +67,6 @@ class Outlet:
             self.writer.write(self.codec.encode(frames))
         else:
             self._send(frames.tobytes())
-
-    def let_go(self) -> None:
-        """The rows are going to be sent to by others."""
-        if self.writer is not None:
-            self.writer.leave_all()
 
     def _send(self, data: bytes) -> None:
         for line, (row, send) in enumerate(zip(self.rows, self.sends, strict=True)):

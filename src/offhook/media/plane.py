@@ -19,7 +19,7 @@ or goes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,10 +28,13 @@ import numpy.typing as npt
 
 from offhook.audio import g711, pcm
 from offhook.media.batch import Batched, Paced, Transmit
+from offhook.media.carry import carry_over
 from offhook.media.dominant import SPEAKERS, Dominant
 from offhook.media.hearing import FREE, Hearing, Kept, Prompt, Routes, hears
 from offhook.media.inlet import Inlet
 from offhook.media.outlet import Feed, Outlet
+from offhook.media.reader import Reader
+from offhook.media.writer import Writer
 from offhook.wire import streaming
 
 SLOTS = 4  # 5 ms apart: no call waits for all the others
@@ -102,6 +105,8 @@ class Mix:
         self.outlets = self._outlets(calls, routes)
         self.to_legs = [outlet for outlet in self.outlets if outlet.messages is None]
         self.to_streams = [outlet for outlet in self.outlets if outlet.messages is not None]
+        self.readers = [inlet.reader for inlet in self.inlets if inlet.reader is not None]
+        self.writers = [outlet.writer for outlet in self.outlets if outlet.writer is not None]
 
     def callers_speak(self, now: float, stamp: bytes) -> None:
         """Half a tick: what the legs say goes to the streams."""
@@ -120,13 +125,6 @@ class Mix:
         self.hearing.add(self.frames, self.audible)
         for outlet in self.to_legs:
             outlet.deliver(self, b"")
-
-    def let_go(self) -> None:
-        """The rows are going to be in another mix."""
-        for inlet in self.inlets:
-            inlet.let_go()
-        for outlet in self.outlets:
-            outlet.let_go()
 
     def _inlets(self) -> list[Inlet]:
         by_kind: dict[tuple[object, ...], list[int]] = {}
@@ -186,10 +184,7 @@ class Slot:
 
     def _lay_out(self) -> None:
         """Make the matrices' shape anew, carrying over what was said, and what filters and choices remember."""
-        before = self.mixes + self.moved_in
-        self.moved_in = []
-        for mix in before:
-            mix.let_go()
+        before = self.mixes
         by_rate: dict[int, list[list[Row]]] = {}
         for rows in self.calls.values():
             rate = max((row.rate for row in rows if row.stream), default=DEFAULT_RATE)
@@ -199,8 +194,16 @@ class Slot:
                     row.rate = rate
                     row.retune(rate)
         self.mixes = [Mix(rate, calls, self.routes) for rate, calls in by_rate.items()]
-        _carry_over(before, self.mixes)
+        carry_over(before, self.moved_in, self.mixes)
+        self.moved_in = []
         self.stale = False
+
+    def let_go(self, rows: Sequence[Row]) -> None:
+        """Have `rows` polled and sent to by themselves: they are going to be elsewhere."""
+        for mix in self.mixes:
+            batches: list[Reader | Writer] = [*mix.readers, *mix.writers]
+            for one in batches:
+                one.let_go(rows)
 
 
 class Plane:
@@ -229,6 +232,7 @@ class Plane:
         rows = slot.calls.get(row.call, []) if slot else []
         if slot is None or row not in rows:
             return
+        slot.let_go([row])
         rows.remove(row)
         slot.rows -= 1
         slot.stale = True
@@ -246,6 +250,7 @@ class Plane:
         for slot in (before, after):
             slot.stale = True
         rows = after.calls[call] = before.calls.pop(call)
+        before.let_go(rows)  # At its new time there may be two messages, or none.
         before.rows -= len(rows)
         after.rows += len(rows)
         after.moved_in += before.mixes + before.moved_in
@@ -286,35 +291,3 @@ class Plane:
 
 def _opposite(slot: int) -> int:
     return (slot + SLOTS // 2) % SLOTS
-
-
-def _carry_over(before: Sequence[Mix], after: Sequence[Mix]) -> None:
-    """Copy what rows that stay have said in this tick, and what filters and speaker choices remember of them."""
-    said = {(mix.rate, id(row)): (mix, line) for mix in before for line, row in enumerate(mix.rows)}
-    for mix in after:
-        for line, row in enumerate(mix.rows):
-            if (mix.rate, id(row)) in said:
-                old, at = said[mix.rate, id(row)]
-                mix.frames[line], mix.audible[line] = old.frames[at], old.audible[at]
-    memory = {key: history for mix in before for key, history in _histories(mix)}
-    for mix in after:
-        for key, history in _histories(mix):
-            if key in memory:
-                history[:] = memory[key]
-    choices = {hearer: dominant for mix in before for hearer, dominant in mix.dominants.items()}
-    for mix in after:
-        for hearer, dominant in mix.dominants.items():
-            if hearer in choices:
-                dominant.remember(choices[hearer])
-
-
-def _histories(mix: Mix) -> Iterator[tuple[tuple[object, ...], npt.NDArray[np.float32]]]:
-    """Every line of filter history in a mix, with whose it is and what filter made it."""
-    for inlet in mix.inlets:
-        if inlet.converter is not None:
-            for row, line in zip(inlet.rows, inlet.converter.history, strict=True):
-                yield (inlet.converter.resampler, id(row)), line
-    for outlet in mix.outlets:
-        if outlet.converter is not None:
-            for feed, line in zip(outlet.feeds, outlet.converter.history, strict=True):
-                yield (outlet.converter.resampler, id(feed.row), id(feed.speaker)), line

@@ -17,8 +17,9 @@ import numpy as np
 from offhook.audio import pcm
 from offhook.audio.files import converted
 from offhook.media.hearing import Prompt
-from offhook.media.link import PlayBegan, PlayEnded, StartPlay, StopPlay
+from offhook.media.link import StartPlay, StopPlay
 from offhook.media.plane import Row
+from offhook.media.tidings import PlayBegan, PlayEnded
 
 if TYPE_CHECKING:
     from offhook.media.worker import MediaWorker

@@ -16,7 +16,8 @@ from typing import Any, Union
 
 import msgspec
 
-from offhook.media.link import Order, Tiding
+from offhook.media.link import Order
+from offhook.media.tidings import Tiding
 
 log = logging.getLogger(__name__)
 

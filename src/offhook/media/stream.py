@@ -3,7 +3,7 @@
 It dials, sends AudioMetadata first on every connection, passes the plane's messages on, takes the app's audio into its
 `Playout`, and dials again when the socket is lost. Bounds: at most `QUEUE` messages (1 s of a mixed stream, 0.25 s of
 four participants unmixed) wait for a slow or lost socket, the oldest are dropped and counted; the socket itself holds
-less than half a second more (`dial.SEND_BUFFER`).
+a second more at most (`dial.SEND_BUFFER`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from offhook.audio.playout import Playout
 from offhook.media.batch import DEEPEST, Envelope, Leave, Regular, alone
 from offhook.media.dial import AppSocket, Dial, DialError
 from offhook.media.heard import Heard, is_asked
-from offhook.media.link import OpenStream, StreamDown, StreamEnded, StreamOddity, StreamUp, Tiding
+from offhook.media.link import OpenStream
 from offhook.media.plane import Plane, Row
+from offhook.media.tidings import StreamDown, StreamEnded, StreamOddity, StreamUp, Tiding
 from offhook.wire import streaming, websocket
 
 QUEUE = 50  # messages: 1 s of a mixed stream
@@ -103,10 +104,10 @@ class MediaStream:
         self._leave()
         self.playout.retimed()
 
-    def _idled(self, ticks: int, now: float, waiting: list[bytes]) -> None:
+    def _idled(self, ticks: int, now: float, waiting: bytes) -> None:
         self.playout.idled(ticks)
 
-    def _stepped(self, ticks: int, now: float, waiting: list[bytes]) -> None:
+    def _stepped(self, ticks: int, now: float, waiting: bytes) -> None:
         self.received += ticks
         self.playout.stepped(ticks, now, waiting)
 

@@ -21,9 +21,9 @@ import numpy as np
 
 from offhook.media.admission import Gate
 from offhook.media.clock import TICK_S, Clock, Lateness
-from offhook.media.link import StreamEnded, StreamUp, Tiding, Vitals
 from offhook.media.plane import SLOTS, Plane
 from offhook.media.stream import MediaStream
+from offhook.media.tidings import StreamEnded, StreamUp, Tiding, Vitals
 
 INTERVAL_S = 1.0
 WINDOW = 5  # reports: the gate judges so many seconds

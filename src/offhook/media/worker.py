@@ -12,20 +12,11 @@ from offhook.media.dial import Dial
 from offhook.media.ear import Ears
 from offhook.media.hearing import Kept
 from offhook.media.keeping import Keeping
-from offhook.media.link import (
-    CloseStream,
-    DigitsPressed,
-    Link,
-    OpenStream,
-    Order,
-    RouteParty,
-    StreamDown,
-    StreamOddity,
-    Tiding,
-)
+from offhook.media.link import CloseStream, Link, OpenStream, Order, RouteParty
 from offhook.media.plane import SLOTS, Plane
 from offhook.media.player import Players
 from offhook.media.stream import MediaStream
+from offhook.media.tidings import DigitsPressed, StreamDown, StreamOddity, Tiding
 from offhook.media.vitals import VitalSigns
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from offhook.call import messages as m
-from offhook.media.link import LegFigures
+from offhook.media.tidings import LegFigures
 from offhook.server.accounts import Account, LegAudio
 from offhook.server.call_records import RecordFile, describe
 from offhook.server.histogram import Histogram

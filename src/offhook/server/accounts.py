@@ -14,7 +14,7 @@ from offhook.audio import emodel
 from offhook.call import messages as m
 from offhook.call import people_messages as p
 from offhook.call.model import CallData, Connection, EndCause, LegState, Release
-from offhook.media.link import LegFigures
+from offhook.media.tidings import LegFigures
 
 LEGS = 100  # of one call, of whom an account is given; the newest
 APPS = 100  # the same

@@ -16,9 +16,10 @@ from msgspec import structs
 
 from offhook.call.model import CallData
 from offhook.call.operations import Failure, Problem
-from offhook.legs.sip.memento import Memento
+from offhook.legs.sip.memento import Memento, Place, Ringing
 from offhook.legs.sip.negotiation import Agreed, Said
-from offhook.media.link import UNCOUNTED, Act, Commit, Link, Tiding
+from offhook.media.link import Act, Commit, Link
+from offhook.media.tidings import UNCOUNTED, Tiding
 from offhook.media.weather import Weather
 from offhook.server.accounts import Account
 from offhook.server.delivery import Parcel
@@ -84,16 +85,25 @@ class AnswerCopy(msgspec.Struct, tag="answer"):
 
 
 class LineCopy(msgspec.Struct, tag="line"):
-    """A telephone in a call (`server.telephones`); some 3 KiB. `memento`: None until it is answered."""
+    """A telephone in a call (`server.telephones`); some 3 KiB. `memento`: None until there is an INVITE. `to`: whom we
+    call, a raw id."""
 
     leg: str
     port: int
     agreed: Agreed | None
     said: Said
-    memento: Memento | None
+    memento: Memento | Ringing | None
+    to: str = ""
 
 
-Copy = CallCopy | PhoneCopy | EventCopy | AnswerCopy | LineCopy
+class PlacesCopy(msgspec.Struct, tag="places"):
+    """Where a phone is registered (`server.places`)."""
+
+    user: str
+    places: tuple[Place, ...]
+
+
+Copy = CallCopy | PhoneCopy | EventCopy | AnswerCopy | LineCopy | PlacesCopy
 
 
 def encode(copy: Copy) -> bytes:

@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,7 +24,8 @@ from starlette.types import ASGIApp
 
 from offhook.media import socket_link
 from offhook.media.egress import AddressPolicy
-from offhook.media.link import Tiding, memory_pair
+from offhook.media.memory_link import memory_pair
+from offhook.media.tidings import Tiding
 from offhook.server import identity, logs, openapi, sip_service, tls
 from offhook.server.api import Api
 from offhook.server.call_records import RecordFile
@@ -42,6 +42,7 @@ from offhook.server.metrics import Metrics
 from offhook.server.phone import BrowserPhone
 from offhook.server.placement import Worker
 from offhook.server.processes import GRACE_S, RemoteWorker, Slot
+from offhook.server.reloading import ReadAnew
 from offhook.server.studio import Engines, Studio
 from offhook.server.tokens import JWKS_PATH, OPENID_PATH, TokenSigner
 from offhook.server.webhooks import Webhooks
@@ -88,25 +89,15 @@ class Server(Listening):
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    def reload(self, settings: Settings) -> None:
-        """Take the certificate, trunks, phones and routes of settings that were read anew; no call is dropped.
-
-        What cannot be used changes nothing, and is logged.
-        """
-        settings = self.settings.reloaded(settings)
-        cert, key = self._certificate()
-        try:
-            tls.server_context(cert, key)  # Raises before anything is changed.
-            if self.sip is not None:
-                sip_service.reload(self.sip, self.control, settings)
-        except ValueError as error:
-            log.error("what was read anew is not used: %s", error)
-            return
-        self.settings = settings
+    def reload(self, settings: Settings) -> ReadAnew:
+        read = super().reload(settings)
+        if self.sip is not None:
+            sip_service.reload(self.sip, self.control, self.settings)
+        self._endpoints.use(self.settings.endpoints())
+        self._webhooks.inbound = self.settings.inbound_plan()
         for context in self._identities:
-            context.load_cert_chain(cert, key)
-        counts = len(settings.trunk), len(settings.phone), len(settings.route)
-        log.info("read anew: the certificate, %d trunks, %d phones, %d routes", *counts)
+            context.load_cert_chain(*self.certificate())
+        return read
 
     async def drain(self) -> None:
         """Take no new calls; return when the last one is over, or `drain_timeout_s` is."""
@@ -115,15 +106,15 @@ class Server(Listening):
                 await self.control.drain()
 
     async def _start(self) -> None:
+        if not self._remote:
+            self._stack.callback(self.bind())
         settings = self.settings
         logs.configure(settings)
         trust = tls.client_context([self.tls.ca, *([settings.ca] if settings.ca else [])])
         policy = settings.address_policy()
-        if not self._remote:
-            self._stack.callback(self.bind())
 
         signer = TokenSigner(settings.data_dir, settings.issuer, settings.audience, settings.token_cache_s)
-        endpoints, webhooks = self._make_webhooks(policy, trust, signer)
+        endpoints, webhooks = self._endpoints, self._webhooks = self._make_webhooks(policy, trust, signer)
         audio = None if self._remote or not settings.caller_api else listen(settings.host)
         bases = [each.audio for each in self._remote] or [audio_base(settings.host, audio) if audio else ""]
         self.control = Control(
@@ -210,10 +201,11 @@ class Server(Listening):
         self._stack.push_async_callback(slow_poster.close)
         deliverer = Deliverer(poster, lambda: signer.callback(time.time()), took=self._metrics.callback_s.add)
         self._stack.push_async_callback(deliverer.close, GRACE_S)
-        endpoints = Endpoints(settings.incoming, slow_poster, self.url, validation, self._metrics.notification_s.add)
+        urls = settings.endpoints()
+        endpoints = Endpoints(urls, slow_poster, self.url, validation, self._metrics.notification_s.add)
         self._metrics.watch_events(deliverer, endpoints)
         self._stack.push_async_callback(endpoints.close)
-        return endpoints, Webhooks(deliverer, endpoints, topic, time.time)
+        return endpoints, Webhooks(deliverer, endpoints, topic, time.time, settings.inbound_plan())
 
     def _make_studio(self, policy: AddressPolicy, trust: ssl.SSLContext) -> Studio:
         """Make what prompts and speech are for."""
@@ -295,13 +287,9 @@ class Server(Listening):
 
     # ------------------------------------------------------------------------------------------ listening
 
-    def _certificate(self) -> tuple[Path, Path]:
-        """Return the certificate and the key that we show."""
-        return self.settings.tls_cert or self.tls.cert, self.settings.tls_key or self.tls.key
-
     def _identity(self) -> ssl.SSLContext:
         """Return a context that shows our certificate, also one that is read later."""
-        self._identities.append(tls.server_context(*self._certificate()))
+        self._identities.append(tls.server_context(*self.certificate()))
         return self._identities[-1]
 
     async def _serve(self, app: ASGIApp) -> None:

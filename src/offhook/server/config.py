@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import logging
 import os
 import sys
 import tomllib
@@ -19,21 +18,20 @@ import uuid
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from offhook.media.egress import AddressPolicy, IPNetwork
-from offhook.server import files, sip_config
+from offhook.server import files, inbound_config, sip_config
+from offhook.server.dialplan import Inbound
+from offhook.server.inbound_config import HttpUrl, InboundTo
 from offhook.server.records_config import Logs, Records
 from offhook.server.sip_config import RouteTo, Sip, SipPhone, Trunk
 from offhook.server.speech_config import Speech
 
-log = logging.getLogger(__name__)
-
-RELOADED = ("trunk", "phone", "route")  # what a running server takes when it is told to read its configuration anew
+RELOADED = ("incoming", "inbound", "trunk", "phone", "route")  # what a running server takes when it reads them anew
 DEVELOPMENT_KEY = "T2ZmaG9vayBkZXZlbG9wbWVudCBrZXk6IHdlbGwga25vd24sIGFjY2VwdGVkIG9uIGxvb3BiYWNrIG9ubHkuCg=="
 """The access key of the development profile: printed and public, as that of other emulators. 64 bytes in base64."""
 
@@ -65,13 +63,6 @@ def _base64(key: str) -> str:
     if not decoded:
         raise ValueError("an access key is base64 of its bytes")
     return key
-
-
-def _http_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("not an http or https URL")
-    return url
 
 
 def _is_loopback(host: str) -> bool:
@@ -138,7 +129,7 @@ class Settings(BaseSettings):
         description="Access keys, base64. Without any, development takes the well-known one.",
     )
     keys_file: _Path | None = Field(default=None, description="File with more access keys: one a line, # for comments.")
-    incoming: Annotated[list[Annotated[str, AfterValidator(_http_url)]], *_List] = Field(
+    incoming: Annotated[list[HttpUrl], *_List] = Field(
         default=[], max_length=100, description="Event Grid endpoints that are told of incoming calls."
     )
     data_dir: _Path = Field(
@@ -194,7 +185,7 @@ class Settings(BaseSettings):
         le=240,
         description="How long one callback token (of 300 s) is used again, s; 0 signs for each event.",
     )
-    openid_issuer: Annotated[str, AfterValidator(_http_url)] | None = Field(
+    openid_issuer: HttpUrl | None = Field(
         default=None, description="OpenID issuer whose bearer tokens requests may carry instead of a signature."
     )
     openid_audiences: Annotated[list[str], *_List] = Field(
@@ -206,7 +197,7 @@ class Settings(BaseSettings):
     openid_subjects: Annotated[list[str], *_List] = Field(
         default=[], max_length=1000, description="`sub` of those tokens; without any, everybody the issuer knows."
     )
-    openid_keys: Annotated[str, AfterValidator(_http_url)] | None = Field(
+    openid_keys: HttpUrl | None = Field(
         default=None, description="URL of the issuer's keys (JWKS); unless given, its OpenID configuration tells."
     )
 
@@ -218,6 +209,9 @@ class Settings(BaseSettings):
     phone: list[SipPhone] = Field(default=[], max_length=10_000, description="SIP phones: sections [[phone]].")
     route: list[RouteTo] = Field(
         default=[], max_length=10_000, description="Which numbers may be called by which trunk: sections [[route]]."
+    )
+    inbound: list[InboundTo] = Field(
+        default=[], max_length=1000, description="Who is told of calls to which numbers: sections [[inbound]]."
     )
 
     @classmethod
@@ -254,16 +248,20 @@ class Settings(BaseSettings):
         return self.profile == "development"
 
     def reloaded(self, anew: Settings) -> Settings:
-        """Return these settings with those of `anew` that a running server takes: trunks, phones and routes. What else
-        differs there is logged: it waits for the next start."""
-        differing = [name for name in type(self).model_fields if getattr(self, name) != getattr(anew, name)]
-        if late := [name for name in differing if name not in RELOADED]:
-            log.warning("%s: changed, which is read at the next start only", ", ".join(late))
+        """Return these settings with those of `anew` that a running server takes (RELOADED)."""
         return self.model_copy(update={name: getattr(anew, name) for name in RELOADED})
 
     def address_policy(self) -> AddressPolicy:
         """Where callbacks and media sockets may go."""
         return AddressPolicy(allow_private=self.profile == "development", allowed=tuple(self.allow_private))
+
+    def inbound_plan(self) -> Inbound:
+        """Who is told of which calls."""
+        return inbound_config.plan(self.incoming, self.inbound, self.sip.region)
+
+    def endpoints(self) -> list[str]:
+        """URLs of all Event Grid endpoints, each once."""
+        return list(dict.fromkeys([*self.incoming, *(url for table in self.inbound for url in table.endpoints)]))
 
     def metrics_readers(self) -> list[IPNetwork]:
         """Who may read `/metrics`: in development this machine, besides `metrics_allow`."""
@@ -314,6 +312,8 @@ class Settings(BaseSettings):
             problems.append("openid_keys and openid_subjects say nothing without openid_issuer")
         if self.sip.on and (self.sip.host or self.host) in ("0.0.0.0", "::") and not self.sip.advertised:
             problems.append("sip.advertised: bound to every address, the one that telephones shall send to is needed")
+        trunks = [trunk.name for trunk in self.trunk]
+        problems += inbound_config.contradictions(self.incoming, self.inbound, self.sip.region, trunks)
         return problems + sip_config.contradictions(self.sip, self.trunk, self.phone, self.route)
 
     def _unfit_for_production(self) -> list[str]:

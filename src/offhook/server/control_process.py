@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator
 
 from offhook.server import processes
 from offhook.server.app import Server
-from offhook.server.config import Settings
+from offhook.server.config import ConfigError, Settings
 from offhook.server.processes import ControlStart, Drain, Reload, Told, Workers
+
+log = logging.getLogger(__name__)
 
 
 async def _work(told: AsyncIterator[Told]) -> None:
@@ -25,7 +28,7 @@ async def _work(told: AsyncIterator[Told]) -> None:
                 case Workers(slots):
                     server.note(slots)
                 case Reload(settings):
-                    server.reload(Settings(**settings))
+                    _reload(server, Settings(**settings))
                 case Drain():
                     draining.set()
 
@@ -37,6 +40,13 @@ async def _work(told: AsyncIterator[Told]) -> None:
     async with Server(Settings(**start.settings), http, https, start.workers) as server:
         processes.say_ready()
         await processes.first_of(obey(), drain())
+
+
+def _reload(server: Server, settings: Settings) -> None:
+    try:
+        server.reload(settings)
+    except ConfigError as error:  # The supervisor could use it: the certificate has changed once more meanwhile.
+        log.error("what was read anew is not used: %s", error)
 
 
 if __name__ == "__main__":

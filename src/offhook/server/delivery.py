@@ -74,9 +74,9 @@ def without_query(url: str) -> str:
 class Parcel(msgspec.Struct, frozen=True):
     """An event, ready to be posted. `lane`: the connection's id. `last`: of its connection.
 
-    An IncomingCall is for every Event Grid endpoint instead of one `url`, and of use `until` the call rings no more
-    (Unix time). `id` tells parcels apart; it is the event's own id, or the token of the incomingCallContext. `fate`:
-    what goes wrong with it on purpose.
+    An IncomingCall is for `endpoints` (URLs of Event Grid's side) instead of one `url`, and of use `until` the call
+    rings no more (Unix time). `id` tells parcels apart; it is the event's own id, or the token of the
+    incomingCallContext. `fate`: what goes wrong with it on purpose.
     """
 
     id: str
@@ -87,6 +87,7 @@ class Parcel(msgspec.Struct, frozen=True):
     last: bool = False
     until: float | None = None
     fate: Fate | None = None
+    endpoints: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

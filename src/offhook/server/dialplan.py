@@ -1,4 +1,4 @@
-"""The dial plan: how numbers are written, and by which trunk a number is reached.
+"""The dial plan: how numbers are written, by which trunk a number is reached, and who is told of calls to one.
 
 Only what a route names can be dialled: the routes are also the list of allowed destinations, so that nobody's app can
 be made to call the other end of the world at the operator's expense.
@@ -6,12 +6,18 @@ be made to call the other end of the world at the operator's expense.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import phonenumbers
 
 POSSIBLE = phonenumbers.ValidationResult.IS_POSSIBLE
+
+Inbound = Mapping[tuple[str, str], tuple[str, ...]]
+"""Who is told of incoming calls: by number and trunk, the URLs of Event Grid endpoints; without any they are refused.
+
+The number is one in E.164, a short one of a PBX, what several begin with and `*`, or `*` alone. The trunk is the one
+that calls come by; with "" it does not matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,26 @@ def e164(text: str, region: str = "") -> str:
     if not text.startswith("+") and phonenumbers.is_possible_number_with_reason(number) != POSSIBLE:
         raise ValueError(f"{text[:40]!r} is no telephone number: too short or too long for one there")
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def called(user: str, region: str = "") -> str:
+    """Return a number as somebody has dialled it in the form in which apps are told of it: E.164 where it is one."""
+    try:
+        return e164(user, region)
+    except ValueError:
+        return user  # A short number, or one of a PBX.
+
+
+def endpoints_for(inbound: Inbound, to: str, trunk: str) -> tuple[str, ...]:
+    """Return the URLs of who is told of a call to `to` (a raw id) that came by `trunk`, or by none ("").
+
+    A whole number goes before a beginning, a longer beginning before a shorter one, and with the same number the trunk
+    before none.
+    """
+    number = to.removeprefix("4:") if to.startswith("4:") else ""
+    beginnings = (f"{number[:length]}*" for length in range(len(number), -1, -1))
+    keys = ((pattern, by) for pattern in (number, *beginnings) for by in (trunk, ""))
+    return next((inbound[key] for key in keys if key in inbound), ())
 
 
 def dial(routes: Sequence[Route], number: str, caller: str = "") -> Dialled | None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, repeat
+from typing import Any
 
 from offhook.server.delivery import Post, Reply, Settled, without_query
 from offhook.wire import events
@@ -47,6 +48,7 @@ class _Endpoint:
     url: str
     # One code for as long as we run: a validation URL that somebody copied from the log stays good.
     code: str = field(default_factory=lambda: str(uuid.uuid4()))
+    handshake: asyncio.Task[None] | None = None
     valid: asyncio.Event = field(default_factory=asyncio.Event)
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
     pending: set[asyncio.Task[None]] = field(default_factory=set)
@@ -54,7 +56,7 @@ class _Endpoint:
 
 
 class Endpoints:
-    """The configured endpoints. `start` begins the handshakes; use it all on one event loop.
+    """The configured endpoints, by their URLs. `start` begins the handshakes; use it all on one event loop.
 
     `post` should allow VALIDATION_TIMEOUT_S for an answer. `validation_body(code, url)` builds the validation event.
     `base_url` is where people reach this server; the validation URL begins with it.
@@ -74,8 +76,8 @@ class Endpoints:
         self._post = post
         self._base_url = base_url.rstrip("/")
         self._validation_body = validation_body
-        self._endpoints = [_Endpoint(url) for url in urls]
-        self._handshakes: list[asyncio.Task[None]] = []
+        self._endpoints = {url: _Endpoint(url) for url in urls}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._took = took
         self.sent = 0
         self.retried = 0
@@ -85,36 +87,48 @@ class Endpoints:
     @property
     def pending(self) -> int:
         """How many notifications are on their way."""
-        return sum(len(endpoint.pending) for endpoint in self._endpoints)
+        return sum(len(endpoint.pending) for endpoint in self._endpoints.values())
 
     def start(self) -> None:
         """Begin the handshakes. Until one succeeds it is tried again, every 10 s in the end."""
-        self._handshakes = [asyncio.create_task(self._validate(endpoint)) for endpoint in self._endpoints]
+        for endpoint in self._endpoints.values():
+            endpoint.handshake = self._spawn(self._validate(endpoint))
+
+    def use(self, urls: Iterable[str]) -> None:
+        """Replace the endpoints, once started. One that stays is as it was; one that goes is told of no further calls,
+        and of those that ring already as before."""
+        before, self._endpoints = self._endpoints, {url: self._endpoints.get(url) or _Endpoint(url) for url in urls}
+        for url in before.keys() - self._endpoints.keys():
+            if (handshake := before[url].handshake) is not None:
+                handshake.cancel()
+        for url in self._endpoints.keys() - before.keys():
+            self._endpoints[url].handshake = self._spawn(self._validate(self._endpoints[url]))
 
     def confirm(self, code: str) -> bool:
         """Somebody opened the validation URL; False for a code that is none of ours."""
-        for endpoint in self._endpoints:
+        for endpoint in self._endpoints.values():
             if endpoint.code == code:
                 self._accept(endpoint)
                 return True
         return False
 
-    def offer(self, body: bytes, seconds: float, settled: Settled | None = None) -> None:
-        """Send a notification to every endpoint, for no longer than the `seconds` that the call rings.
+    def offer(self, urls: Iterable[str], body: bytes, seconds: float, settled: Settled | None = None) -> None:
+        """Send a notification to the endpoints at `urls`, for no longer than the `seconds` that the call rings.
 
         It does not wait. 200 to 204 is success; anything else is tried again (NOTIFICATION_BACKOFF_S). An endpoint that
         has not proven itself yet is asked to at once. More than PENDING notifications to one endpoint are dropped.
-        `settled`: no endpoint is to be told of it any more (not called for what `close` stops).
+        A URL that is no endpoint any more is left out. `settled`: none is to be told of it any more (not called for
+        what `close` stops).
         """
         deadline = asyncio.get_running_loop().time() + seconds
         tasks = []
-        for endpoint in self._endpoints:
+        for endpoint in (self._endpoints[url] for url in urls if url in self._endpoints):
             if len(endpoint.pending) >= PENDING:
                 self.dropped += 1
                 self._note(endpoint, f"{PENDING} notifications wait for it, dropped one more")
                 continue
             endpoint.hurry.set()
-            task = asyncio.create_task(self._notify(endpoint, body, deadline))
+            task = self._spawn(self._notify(endpoint, body, deadline))
             endpoint.pending.add(task)
             task.add_done_callback(endpoint.pending.discard)
             tasks.append(task)
@@ -122,14 +136,21 @@ class Endpoints:
             _when_done(tasks, settled)
 
     def status(self) -> list[EndpointStatus]:
-        return [EndpointStatus(without_query(each.url), each.valid.is_set(), each.error) for each in self._endpoints]
+        endpoints = self._endpoints.values()
+        return [EndpointStatus(without_query(each.url), each.valid.is_set(), each.error) for each in endpoints]
 
     async def close(self) -> None:
         """Stop handshakes and notifications where they are."""
-        tasks = [*self._handshakes, *chain.from_iterable(endpoint.pending for endpoint in self._endpoints)]
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _validate(self, endpoint: _Endpoint) -> None:
         delays = chain(VALIDATION_BACKOFF_S, repeat(VALIDATION_BACKOFF_S[-1]))

@@ -29,6 +29,7 @@ from offhook.server.adoption import LineCopy, Ring
 from offhook.server.delivery import Parcel, Settled
 from offhook.server.operations import Operations, StudioLike
 from offhook.server.placement import Worker
+from offhook.server.places import Places
 from offhook.server.records import CallRecord, Phone, details, stream_id
 from offhook.server.registry import Registry
 from offhook.server.steps import Steps
@@ -50,8 +51,10 @@ class Notifier(Protocol):
     ) -> Parcel | None:
         """Make what tells an app of an event; None when it would not understand it. `release`: see `Notify`."""
 
-    def offer(self, call: CallData, to: str, shown: Shown, context: str, token: str, seconds: float) -> Parcel | None:
-        """Make what tells the apps of an incoming call; None when none listens."""
+    def offer(
+        self, call: CallData, to: str, shown: Shown, context: str, token: str, seconds: float, trunk: str = ""
+    ) -> Parcel | None:
+        """Make what tells the apps of an incoming call; None when none listens. `trunk`: that it came by, if any."""
 
     def post(self, parcel: Parcel, settled: Settled) -> None:
         """Queue what `notice` or `offer` made, now or in the control process before this one."""
@@ -83,6 +86,7 @@ class Exchange:
         self.telephones: Telephones | None = None
         self._lines: list[tuple[Worker, LineCopy]] = []  # kept by workers, until there are `telephones`
         self.accounting = Accounting(self.steps, wall)
+        self.places = Places(workers, self.steps)
 
     def use_telephones(self, telephones: Telephones) -> None:
         """Telephones can call and be called; their lines that workers have kept go on."""
@@ -240,7 +244,8 @@ class Exchange:
         for_apps = not to.startswith("4:") or asked.dialled
         context, token = record.worker.ids.incoming_call_context()
         seconds = record.data.ring_timeout if asked.ring_timeout is None else asked.ring_timeout
-        parcel = self._notifier.offer(record.data, to, shown, context, token, seconds) if for_apps else None
+        trunk = "" if self.telephones is None else self.telephones.trunk_of(record)
+        parcel = self._notifier.offer(record.data, to, shown, context, token, seconds, trunk) if for_apps else None
         if parcel is not None:
             self.registry.offers[token] = (record, invitation)
             self.registry.tokens[invitation] = token

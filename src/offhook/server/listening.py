@@ -1,21 +1,30 @@
-"""Where the server listens, and how client verbs find it."""
+"""Where the server listens, how client verbs find it, and how it reads its configuration anew."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import logging
 import os
+import random
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from msgspec import structs
 
 from offhook.server import files, tls
-from offhook.server.config import Settings
+from offhook.server.config import ConfigError, Settings
 from offhook.server.identity import secret
+from offhook.server.reloading import ReadAnew, compare
+
+log = logging.getLogger(__name__)
 
 SERVER_FILE = "server.json"  # in the data directory: where the running server is, for the client verbs
 BACKLOG = 2048  # connections that wait to be taken; the kernel may hold fewer
+SIP_PORTS = range(10_000, 12_000)  # free ones for SIP: none that kernels hand out, so that it is there after a restart
 
 
 class Listening:
@@ -34,6 +43,9 @@ class Listening:
         self.keys = settings.access_keys()
         self.tls = tls.ensure(settings.data_dir, settings.names)
         self.ended = asyncio.Event()
+        self._identity_bytes = self._read_identity()
+        self._reloads = 0
+        self._last_reload = ReadAnew()
 
     @property
     def http(self) -> int | None:
@@ -57,8 +69,54 @@ class Listening:
         """Base URL over plain http, which a browser opens without asking; None where http is off."""
         return self._base("http", self.http)
 
+    def ready(self) -> dict[str, Any]:
+        """Return what `offhook serve` says when it listens: the ports, None for what is off; those for telephones only
+        where some are served."""
+        sip = self.settings.sip
+        telephones = {"sip": sip.port, "sips": sip.tls_port} if sip.on else {}
+        return {"ready": True, "http": self.http, "https": self.https, **telephones}
+
+    @property
+    def sip_uris(self) -> dict[str, str | None]:
+        """Where telephones reach this server: `sip` by UDP and TCP, `sips` by TLS. None: it is off."""
+        sip = self.settings.sip
+        host = bracketed(sip.advertised or sip.host or self.settings.host)
+        return {
+            "sip": None if sip.port is None else f"sip:{host}:{sip.port}",
+            "sips": None if sip.tls_port is None else f"sip:{host}:{sip.tls_port};transport=tls",
+        }
+
+    def reload(self, settings: Settings) -> ReadAnew:
+        """Take of settings that were read anew what a running server takes: who is told of calls, trunks, phones,
+        routes, and the certificate. No call is dropped. Raises ConfigError, and changes nothing, for what cannot be
+        used."""
+        settings.check()
+        anew = _with_sip_ports(settings, self.settings.sip.port, self.settings.sip.tls_port)
+        read, taken = compare(self.settings, anew), self.settings.reloaded(anew)
+        try:
+            taken.check()
+        except ConfigError as error:  # It does not go with what waits.
+            raise ConfigError([*error.problems, *read.waiting]) from None
+        identity = self._read_identity()
+        if identity != self._identity_bytes:
+            read.changed.append("certificate: new")
+        self.settings, self._identity_bytes = taken, identity
+        return read
+
+    def tell_of_reload(self, read: ReadAnew) -> None:
+        """Let the log and `offhook reload` know how that went."""
+        log.log(logging.ERROR if read.problems else logging.INFO, "%s", "; ".join(read.lines()))
+        self._reloads += 1
+        self._last_reload = read
+        self._write_server_file()
+
     def bind(self) -> Callable[[], None]:
-        """Open both ports; return what closes them. Raises OSError when a port cannot be bound."""
+        """Open both ports and choose those for SIP; return what closes them. Raises OSError when one cannot be had."""
+        sip = self.settings.sip
+        host = sip.host or self.settings.host
+        port = free_port(host, socket.SOCK_DGRAM, socket.SOCK_STREAM) if sip.port == 0 else None
+        tls_port = free_port(host, socket.SOCK_STREAM) if sip.tls_port == 0 else None
+        self.settings = _with_sip_ports(self.settings, port, tls_port)
         with contextlib.ExitStack() as opened:
             self.http_socket = self._bound(self.settings.http, opened)
             self.https_socket = self._bound(self.settings.https, opened)
@@ -66,17 +124,36 @@ class Listening:
 
     def tell_client_verbs(self) -> Callable[[], None]:
         """Write where we are and with which key, so that only the owner may read it; return what undoes it."""
+        self._write_server_file()
         path = self.settings.data_dir / SERVER_FILE
+        return lambda: _forget(path)
+
+    def _write_server_file(self) -> None:
         told = {
             "http": self._base("http", self.http),
             "https": self._base("https", self.https),
+            **self.sip_uris,
             "key": self.keys[0],
             "ca": str(self.tls.ca),
             "identityHeader": secret(self.settings.data_dir) if self.settings.managed_identity else None,
             "pid": os.getpid(),
+            "reloads": self._reloads,  # how often it was told to read its configuration anew, and how that went
+            "reload": structs.asdict(self._last_reload),
         }
-        files.replace(path, json.dumps(told).encode())
-        return lambda: _forget(path)
+        files.replace(self.settings.data_dir / SERVER_FILE, json.dumps(told).encode())
+
+    def certificate(self) -> tuple[Path, Path]:
+        """Return the certificate and the key that we show."""
+        return self.settings.tls_cert or self.tls.cert, self.settings.tls_key or self.tls.key
+
+    def _read_identity(self) -> bytes:
+        """Return what is in both files. Raises ConfigError when they cannot be used."""
+        cert, key = self.certificate()
+        try:
+            tls.server_context(cert, key)
+            return cert.read_bytes() + key.read_bytes()
+        except (OSError, ValueError) as error:
+            raise ConfigError([f"tls_cert, tls_key: {error}"]) from None
 
     def _bound(self, port: int | None, opened: contextlib.ExitStack) -> socket.socket | None:
         if port is None:
@@ -108,6 +185,17 @@ def listen(host: str, port: int = 0) -> socket.socket:
     return bound
 
 
+def free_port(host: str, *kinds: socket.SocketKind) -> int:
+    """Return one of SIP_PORTS that is free now for all `kinds` of sockets. Raises OSError when there is none."""
+    for port in random.sample(SIP_PORTS, len(SIP_PORTS)):
+        with contextlib.ExitStack() as opened, contextlib.suppress(OSError):
+            for kind in kinds:
+                family, _, _, _, address = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)[0]
+                opened.enter_context(socket.socket(family, kind)).bind(address)
+            return port
+    raise OSError(f"there is no free port for SIP on {host} from {SIP_PORTS.start} to {SIP_PORTS.stop - 1}")
+
+
 def audio_base(host: str, listening: socket.socket) -> str:
     """Return the base URL of the audio sockets of simulated parties behind `listening`."""
     return f"ws://{bracketed(host)}:{listening.getsockname()[1]}"
@@ -115,6 +203,16 @@ def audio_base(host: str, listening: socket.socket) -> str:
 
 def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def _with_sip_ports(settings: Settings, port: int | None, tls_port: int | None) -> Settings:
+    """Return settings with these ports, as far as they are there, instead of 0."""
+    chosen = {
+        name: given
+        for name, given in (("port", port), ("tls_port", tls_port))
+        if given is not None and getattr(settings.sip, name) == 0
+    }
+    return settings.model_copy(update={"sip": settings.sip.model_copy(update=chosen)})
 
 
 def _port(listening: socket.socket | None) -> int | None:

@@ -19,7 +19,7 @@ from offhook.media.admission import measured_limit
 from offhook.media.dial import Dialer
 from offhook.media.egress import AddressPolicy
 from offhook.media.keeping import Keeping
-from offhook.media.link import Welcome
+from offhook.media.tidings import Welcome
 from offhook.media.tie import Ties
 from offhook.media.worker import MediaWorker
 from offhook.server.sip_config import Sip

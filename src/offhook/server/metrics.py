@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from offhook import __version__
 from offhook.media.egress import IPNetwork
-from offhook.media.link import Vitals
+from offhook.media.tidings import Vitals
 from offhook.media.vitals import LATENESS_BOUNDS_S
 from offhook.server.control import Control
 from offhook.server.delivery import Deliverer

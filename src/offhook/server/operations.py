@@ -17,7 +17,7 @@ from offhook.call import messages as m
 from offhook.call import operation_messages as o
 from offhook.call.operations import Failure, Operation, OperationKind, OperationState, Problem
 from offhook.call.prompts import Source
-from offhook.media import link
+from offhook.media import link, tidings
 from offhook.server.adoption import INTERRUPTED
 from offhook.server.records import CallRecord
 from offhook.server.studio import StudioError
@@ -100,20 +100,20 @@ class Operations:
         """An app has said that it will have texts said: what that takes is made ready."""
         self._studio.warm_up()
 
-    def on_tiding(self, tiding: link.Tiding) -> None:
+    def on_tiding(self, tiding: tidings.Tiding) -> None:
         """Report what a worker tells of an operation; what is about something else is ignored."""
         match tiding:
-            case link.PlayBegan(id):
+            case tidings.PlayBegan(id):
                 self._report(id, o.PlayBegan(id))
-            case link.PlayEnded(id, -1, _):
+            case tidings.PlayEnded(id, -1, _):
                 self._report(id, o.PlayEnded(id))
-            case link.PlayEnded(id, failed, failure):
+            case tidings.PlayEnded(id, failed, failure):
                 self._report(id, o.PlayEnded(id, Failure(Problem.FORMAT, failure, failed)))
-            case link.SpeechBegan(id):
+            case tidings.SpeechBegan(id):
                 self._report(id, o.SpeechBegan(id))
-            case link.SpeechEnded(id, pcm, truth):
+            case tidings.SpeechEnded(id, pcm, truth):
                 self._report(id, o.SpeechEnded(id, pcm, truth))
-            case link.DigitsSent(_, id, failure):
+            case tidings.DigitsSent(_, id, failure):
                 self._report(id, o.TonesSent(id, failure))
 
     def adopt(self, record: CallRecord) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from offhook.legs.simulated import PATH
 from offhook.media.admission import REFUSALS, refusal
-from offhook.media.link import Act, Link, Vitals
+from offhook.media.link import Act, Link
+from offhook.media.tidings import Vitals
 from offhook.server.adoption import Copy, Step
 from offhook.server.processes import Slot
 from offhook.wire.ids import IdMint

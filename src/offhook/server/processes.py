@@ -2,12 +2,14 @@
 
 A process reads JSON lines on its standard input: first a `ControlStart` or `WorkerStart`, then what it is told while it
 runs. The end of that input is the end of the process, so none outlives its supervisor. It prints one line once it does
-its work. Signals are the supervisor's business: whoever signals all of a service at once reaches it, too.
+its work, and a beat every second from then on: one that hangs falls silent. Signals are the supervisor's business:
+whoever signals all of a service at once reaches it, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -21,6 +23,9 @@ from offhook.server import logs
 GRACE_S = 5.0  # at the end, for events that are still queued
 LINE_LIMIT = 1 << 20  # bytes of one line from the supervisor
 READY = b"ready\n"
+BEAT = b"."
+BEAT_S = 1.0  # from beat to beat
+MISSED_BEATS = 10  # in a row: then the process hangs
 
 
 class RemoteWorker(msgspec.Struct, frozen=True):
@@ -100,9 +105,37 @@ def run(work: Callable[[AsyncIterator[Told]], Coroutine[Any, Any, None]]) -> Non
 
 
 def say_ready() -> None:
-    """Print the one line; whatever else is printed goes to where the log is."""
-    os.write(sys.stdout.fileno(), READY)
+    """Print the one line, and beats as long as the event loop turns; what else is printed goes to where the log is."""
+    supervisor = os.dup(sys.stdout.fileno())  # not inherited by processes that we start
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    os.write(supervisor, READY)
+    os.set_blocking(supervisor, False)
+    loop = asyncio.get_running_loop()
+
+    def beat() -> None:
+        with contextlib.suppress(OSError):  # nobody has read for hours, or nobody is there
+            os.write(supervisor, BEAT)
+        loop.call_later(BEAT_S, beat)
+
+    beat()
+
+
+async def hangs(beats: asyncio.StreamReader) -> bool:
+    """Wait until no more beats come from a process that was ready; return whether it hangs: else it has ended.
+
+    It hangs when `MISSED_BEATS` waits of our own, one after the other, brought none. No clock is compared: who was
+    suspended along with us, or kept from running as we were, has missed one wait, however long that took.
+    """
+    missed = 0
+    while missed < MISSED_BEATS:
+        try:
+            async with asyncio.timeout(BEAT_S):
+                if not await beats.read(1024):
+                    return False
+            missed = 0
+        except TimeoutError:
+            missed += 1
+    return True
 
 
 async def first_of(*waits: Coroutine[Any, Any, Any]) -> None:

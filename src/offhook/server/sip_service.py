@@ -45,6 +45,8 @@ async def telephones(
     stack = SipStack(_stack_settings(settings, host), lines.on_invite, tls_server, tls_client)
     lines.stack = stack
     control.exchange.use_telephones(lines)
+    control.exchange.places.use(stack.restore)
+    stack.on_places = control.exchange.places.note
     await stack.start()
     where = ", ".join(f"{transport} {port}" for transport, port in stack.ports.items())
     log.info("SIP on %s: %s", host, where)

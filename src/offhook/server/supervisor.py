@@ -1,4 +1,4 @@
-"""The supervisor: starts the control process and the media workers, starts them again when they die, and ends them.
+"""The supervisor: starts the control process and the media workers, starts them again when they die or hang, ends them.
 
 It does nothing else, so there is little that could end it. It holds every listening socket for ever and hands them
 down: what connects while a process is being started again waits in the socket's backlog.
@@ -17,10 +17,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from offhook.server import processes
+from offhook.server import logs, processes
 from offhook.server.config import Settings
 from offhook.server.listening import Listening, audio_base, listen
 from offhook.server.processes import GRACE_S, RemoteWorker, Slot
+from offhook.server.reloading import ReadAnew
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +159,16 @@ class Process:
         self._changed()
         if self._has_spare and self.ready and not self._ending:
             await self._provide()
+        watching = asyncio.create_task(self._watch(process, process.stdout)) if self.ready else None
         self.status = await process.wait()
+        if watching is not None:
+            watching.cancel()
+
+    async def _watch(self, process: asyncio.subprocess.Process, beats: asyncio.StreamReader) -> None:
+        """Kill it when it hangs: what it held is then lost, or taken over, as when it dies."""
+        if await processes.hangs(beats):
+            log.error("%s hangs: it is killed", self.name)
+            _kill(process)
 
     async def _provide(self) -> None:
         """Start the spare one; without it, the next start takes longer."""
@@ -207,10 +217,10 @@ class Supervisor(Listening):
         """End at once: calls are hung up, their events delivered."""
         await self._stack.aclose()
 
-    def reload(self, settings: Settings) -> None:
-        """As `Server.reload`."""
-        self.settings = self.settings.reloaded(settings)
+    def reload(self, settings: Settings) -> ReadAnew:
+        read = super().reload(settings)
         self.control.tell(processes.Reload(self._settings()))
+        return read
 
     async def drain(self) -> None:
         """Take no new calls; return when the last one is over, or `drain_timeout_s` is."""
@@ -220,6 +230,7 @@ class Supervisor(Listening):
 
     async def _start(self) -> None:
         self._stack.callback(self.bind())
+        logs.configure(self.settings)
         ties = self._make_directory()
         remote = [self._make_worker(number, ties) for number in range(self.settings.workers)]
 

@@ -11,7 +11,7 @@ from offhook.call import people_messages as p
 from offhook.call.model import ConnectionState, EndCause, LegState
 from offhook.media import link
 from offhook.server import moves
-from offhook.server.adoption import AnswerCopy, CallCopy, Copy, EventCopy, LineCopy, PhoneCopy
+from offhook.server.adoption import AnswerCopy, CallCopy, Copy, EventCopy, LineCopy, PhoneCopy, PlacesCopy
 from offhook.server.exchange import Exchange
 from offhook.server.placement import Worker
 from offhook.server.records import CallRecord, Phone, stream_id
@@ -48,6 +48,7 @@ class Takeover:
                 self._exchange.steps.resume(record, event.parcel)
         for line in (copy for copy in kept if isinstance(copy, LineCopy)):
             self._exchange.adopt_line(worker, line)
+        self._exchange.places.meet(worker, (copy for copy in kept if isinstance(copy, PlacesCopy)))
         for record in adopted.values():
             for id in record.data.transfers.keys() - adopted.keys():  # A trunk was to make it: nobody listens any more.
                 self._exchange.submit(record, p.TransferEnded(id, EndCause.CANCELED))

@@ -21,14 +21,16 @@ from offhook.call.model import EndCause, Release, Shown
 from offhook.legs.sip import events
 from offhook.legs.sip.dialog import MAX_FORWARDS
 from offhook.legs.sip.incoming import IncomingSession
+from offhook.legs.sip.memento import Memento
 from offhook.legs.sip.negotiation import Agreed, MediaPolicy, Negotiation, NotAcceptable, payload_type
 from offhook.legs.sip.session import Session
 from offhook.legs.sip.stack import SipStack
 from offhook.media import link
 from offhook.server import causes
 from offhook.server.adoption import LineCopy
-from offhook.server.dialplan import Route, dial, e164
+from offhook.server.dialplan import Route, called, dial
 from offhook.server.placement import Busy, Worker
+from offhook.server.records import CallRecord
 from offhook.server.referrals import Referrals
 from offhook.server.sip_config import Sip, SipPhone, Trunk
 
@@ -101,7 +103,7 @@ class Telephones:
 
     def _take_call(self, session: IncomingSession) -> None:
         try:
-            caller, to = self.caller(session), self.address(session.request_uri.user)
+            caller, to = self.caller(session), self.dialled(session)
             line = self.expect(session, self._control.place([to]))
         except NotAcceptable as error:
             session.reject(error.code, str(error))
@@ -137,15 +139,19 @@ class Telephones:
             return "4:anonymous"
         return self.address(user)
 
+    def dialled(self, session: IncomingSession) -> str:
+        """Return the raw id of whom a telephone calls. A registrar sends us calls under the name that we have
+        registered there: who was dialled stands in To then."""
+        trunk, user = self.referrals.trunks.get(session.trunk), session.request_uri.user
+        registered = trunk is not None and trunk.register_ and user == trunk.user
+        return self.address((registered and session.to.uri.user) or user)
+
     def address(self, user: str) -> str:
         """Return the raw id of the user part of a SIP URI: a number where it is one, else somebody by name."""
         if user in self._phones:
             return self._phone_id(self._phones[user])
         if user.lstrip("+").replace("-", "").replace(".", "").isdigit():
-            try:
-                return f"4:{e164(user, self._sip.region)}"
-            except ValueError:
-                return f"4:{user}"  # A short number, or one of a PBX.
+            return f"4:{called(user, self._sip.region)}"
         return self._raw_id(user)
 
     def _phone_id(self, phone: SipPhone) -> str:
@@ -188,6 +194,7 @@ class Telephones:
             return
         line.port = port
         if line.session is not None:
+            self._keep(line)
             self._control.report(leg, m.LegReady(leg))
             return
         assert self.stack is not None
@@ -196,6 +203,9 @@ class Telephones:
         except ValueError as error:  # The phone has logged out meanwhile, say.
             log.info("cannot call %s: %s", line.to, error)
             self._drop(line, EndCause.UNREACHABLE)
+            return
+        line.session.on_change = partial(self._on_change, line)
+        self._keep(line)
 
     def _invite(self, line: Line) -> Session:
         assert self.stack is not None
@@ -220,10 +230,18 @@ class Telephones:
         """Return over how many hops a call may still go: fewer than that of the telephone that has made it, so that
         calls do not go round in circles for ever."""
         record = self._control.registry.by_leg.get(leg)
-        legs = [] if record is None else [each.id for each in record.data.legs.values() if each.inviter]
+        callers = [] if record is None else self._callers(record)
+        hops = [caller.max_forwards - 1 for caller in callers if isinstance(caller, IncomingSession)]
+        return min(hops, default=MAX_FORWARDS)
+
+    def trunk_of(self, record: CallRecord) -> str:
+        """Return the name of the trunk that a call came by; "" if by none."""
+        return next((caller.trunk for caller in self._callers(record)), "")
+
+    def _callers(self, record: CallRecord) -> list[Session]:
+        legs = [leg.id for leg in record.data.legs.values() if leg.inviter]
         sessions = [self._lines[leg].session for leg in legs if leg in self._lines]
-        callers = [session for session in sessions if isinstance(session, IncomingSession)]
-        return min((caller.max_forwards - 1 for caller in callers), default=MAX_FORWARDS)
+        return [session for session in sessions if session is not None]
 
     # ------------------------------------------------------------------------------------------ what a call wants done
 
@@ -287,25 +305,27 @@ class Telephones:
 
     def _keep(self, line: Line) -> None:
         """Let the worker keep what a control process after this one has to know of the line."""
-        memento = line.session.memento() if line.session is not None and line.answered else None
-        line.worker.step.put(_key(line.leg), LineCopy(line.leg, line.port, line.agreed, line.negotiation.said, memento))
+        memento = None if line.session is None else line.session.memento()
+        copy = LineCopy(line.leg, line.port, line.agreed, line.negotiation.said, memento, line.to)
+        line.worker.step.put(_key(line.leg), copy)
 
     def adopt(self, worker: Worker, copy: LineCopy) -> None:
         """Take over a line of the control process before this one, whose call has been taken over.
 
-        A telephone that rang has lost its INVITE's transaction with that process: it leaves its call, and ends its
-        ringing by its own timer.
+        One that rang over TCP or TLS leaves its call.
         """
         assert self.stack is not None
         negotiation = Negotiation(self._policy, self._shown_host, copy.said)
-        line = Line(copy.leg, worker, negotiation, port=copy.port, agreed=copy.agreed, answered=True)
+        line = Line(copy.leg, worker, negotiation, port=copy.port, agreed=copy.agreed, to=copy.to)
+        line.answered = isinstance(copy.memento, Memento)
         self._lines[copy.leg] = line
         with self._control.exchange.steps.step():
-            if copy.memento is None:
-                self._drop(line, EndCause.UNREACHABLE)
+            line.session = None if copy.memento is None else self.stack.resume(copy.memento)
+            if line.session is None:
+                self._drop(line, EndCause.UNREACHABLE if copy.to else EndCause.REMOTE_LEFT)
                 return
-            line.session = self.stack.resume(copy.memento)
             line.session.on_event = partial(self._on_event, line)
+            line.session.on_change = partial(self._on_change, line)
             if copy.leg not in self._control.registry.by_leg:
                 self.end(copy.leg, EndCause.REMOTE_LEFT)
 
@@ -317,6 +337,11 @@ class Telephones:
                 self._take(line, event)
                 if self._lines.get(line.leg) is line:
                     self._keep(line)
+
+    def _on_change(self, line: Line) -> None:
+        if self._lines.get(line.leg) is line:
+            with self._control.exchange.steps.step():
+                self._keep(line)
 
     def _take(self, line: Line, event: events.Event) -> None:
         match event:

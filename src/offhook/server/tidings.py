@@ -9,7 +9,7 @@ from collections.abc import Callable
 from offhook.call import messages as m
 from offhook.call import operation_messages as o
 from offhook.call.model import EndCause, StreamFailure
-from offhook.media import link
+from offhook.media import link, tidings
 from offhook.server.adoption import decode
 from offhook.server.exchange import Exchange
 from offhook.server.placement import Worker
@@ -46,7 +46,7 @@ class Tidings:
         }
         self._exchange.accounting.worker_lost(worker)
 
-    def on_tiding(self, worker: Worker, tiding: link.Tiding) -> None:
+    def on_tiding(self, worker: Worker, tiding: tidings.Tiding) -> None:
         with self._exchange.steps.step():
             worker.step.saw(tiding)
             self._handle(worker, tiding)
@@ -60,51 +60,51 @@ class Tidings:
         else:
             worker.welcome(boot)
 
-    def _handle(self, worker: Worker, tiding: link.Tiding) -> None:
+    def _handle(self, worker: Worker, tiding: tidings.Tiding) -> None:
         match tiding:
-            case link.Welcome(_, boot):
+            case tidings.Welcome(_, boot):
                 self._on_welcome(worker, boot)
-            case link.Kept(_, value):
+            case tidings.Kept(_, value):
                 worker.kept.append(decode(value))
-            case link.KeptAll():
+            case tidings.KeptAll():
                 self._takeover.adopt(worker, worker.keeps())
-            case link.Vitals():
+            case tidings.Vitals():
                 worker.vitals, worker.vitals_at = tiding, self._loop.time()
-            case link.LegAttached(leg) if leg in self.registry.phones:
+            case tidings.LegAttached(leg) if leg in self.registry.phones:
                 self._on_phone_attached(self.registry.phones[leg])
-            case link.LegAttached(leg):
+            case tidings.LegAttached(leg):
                 self._about_leg(leg, m.LegReady(leg))
-            case link.PhoneAnswered(leg, call) if self.registry.is_in(leg, call):
+            case tidings.PhoneAnswered(leg, call) if self.registry.is_in(leg, call):
                 self._about_leg(leg, m.LegAnswered(leg))
-            case link.LegJoined(leg):
+            case tidings.LegJoined(leg):
                 self._about_leg(leg, m.LegConnected(leg))
-            case link.LegGone(leg, reason, left):
+            case tidings.LegGone(leg, reason, left):
                 self._on_leg_gone(worker, leg, reason, link.call_of(left))
-            case link.RtpOpened(leg, port) if self._exchange.telephones is not None:
+            case tidings.RtpOpened(leg, port) if self._exchange.telephones is not None:
                 if (record := self.registry.by_leg.get(leg)) is not None:
                     self._exchange.accounting.leg_opened(leg, record)
                 self._exchange.telephones.on_opened(leg, port)
-            case link.LegFigures():
+            case tidings.LegFigures():
                 self._exchange.accounting.take_figures(tiding)
-            case link.DigitsPressed(leg, tones):
+            case tidings.DigitsPressed(leg, tones):
                 if (record := self.registry.by_leg.get(leg)) is not None:
                     self._exchange.note(record, "digits", count=len(tones))  # Not which: they may be a PIN.
                     self._exchange.submit(record, o.TonesPressed(leg, tones))
-            case link.LineEnded(_, call, counts):
+            case tidings.LineEnded(_, call, counts):
                 if (record := self.registry.recent(link.call_of(call))) is not None:
                     self._exchange.note(record, "bad line", **counts)
-            case link.StreamUp(stream, again):
+            case tidings.StreamUp(stream, again):
                 self._about_stream(stream, lambda connection, epoch: m.StreamOpened(connection, epoch, again))
-            case link.StreamDown(stream, "closed", _):
+            case tidings.StreamDown(stream, "closed", _):
                 self._about_stream(stream, m.StreamClosed)
-            case link.StreamDown(stream, failure, detail):
+            case tidings.StreamDown(stream, failure, detail):
                 cause = StreamFailure(failure)
                 self._about_stream(stream, lambda connection, epoch: m.StreamFailed(connection, epoch, cause, detail))
-            case link.StreamOddity(stream, cause, detail):
+            case tidings.StreamOddity(stream, cause, detail):
                 if (entry := self.registry.by_stream.get(stream)) is not None:
                     log.warning("call %s: %s: %s", entry[0].data.id, cause, detail)
                     self._exchange.note(entry[0], "stream warning", cause=cause, detail=detail)
-            case link.StreamEnded(stream, stats):
+            case tidings.StreamEnded(stream, stats):
                 if (entry := self.registry.by_stream.pop(stream, None)) is not None:
                     record, connection, epoch = entry
                     record.stats[stream] = stats

@@ -16,6 +16,7 @@ from offhook.call import people_messages as p
 from offhook.call.model import CallData, Connection, Release, Shown, StreamFailure
 from offhook.server import bad_post, operation_events, people_events
 from offhook.server.delivery import Deliverer, Parcel, Settled
+from offhook.server.dialplan import Inbound, endpoints_for
 from offhook.server.eventgrid import Endpoints
 from offhook.server.people_events import END
 from offhook.wire import events, rest
@@ -51,13 +52,17 @@ STREAM: Mapping[StreamFailure, tuple[ResultInformation, str]] = {  # and mediaSt
 
 
 class Webhooks:
-    """The `Notifier` of the server. `wall` gives Unix time in seconds."""
+    """The `Notifier` of the server. `wall` gives Unix time in seconds. `inbound` says who is told of which calls; it
+    may be replaced at any time."""
 
-    def __init__(self, deliverer: Deliverer, endpoints: Endpoints, topic: str, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, deliverer: Deliverer, endpoints: Endpoints, topic: str, wall: Callable[[], float], inbound: Inbound
+    ) -> None:
         self._deliverer = deliverer
         self._endpoints = endpoints
         self._topic = topic
         self._wall = wall
+        self.inbound = inbound
 
     def notice(
         self,
@@ -90,9 +95,12 @@ class Webhooks:
         last = isinstance(event, m.CallDisconnected)
         return Parcel(id, connection.id, callback or connection.callback, kind, body, last)
 
-    def offer(self, call: CallData, to: str, shown: Shown, context: str, token: str, seconds: float) -> Parcel | None:
-        """Make IncomingCall; None when no Event Grid endpoint is configured."""
-        if not self._endpoints.status():
+    def offer(
+        self, call: CallData, to: str, shown: Shown, context: str, token: str, seconds: float, trunk: str = ""
+    ) -> Parcel | None:
+        """Make IncomingCall; None when no Event Grid endpoint is to be told of it."""
+        endpoints = endpoints_for(self.inbound, to, trunk)
+        if not endpoints:
             return None
         body = events.incoming_call(
             event_id=str(uuid.uuid4()),
@@ -106,16 +114,16 @@ class Webhooks:
             correlation_id=call.correlation_id,
             custom_context=shown.custom_context,
         )
-        return Parcel(token, "", "", "IncomingCall", body, until=self._wall() + seconds)
+        return Parcel(token, "", "", "IncomingCall", body, until=self._wall() + seconds, endpoints=endpoints)
 
     def post(self, parcel: Parcel, settled: Settled) -> None:
-        """Queue what `notice` made for its connection's callback, send what `offer` made to every endpoint."""
+        """Queue what `notice` made for its connection's callback, send what `offer` made to its endpoints."""
         if parcel.fate is not None:
             bad_post.deliver(self._deliverer, parcel, parcel.fate, settled)
         elif parcel.until is None:
             self._deliverer.send(parcel.lane, parcel.url, parcel.body, parcel.kind, parcel.last, settled)
         else:
-            self._endpoints.offer(parcel.body, parcel.until - self._wall(), settled)
+            self._endpoints.offer(parcel.endpoints, parcel.body, parcel.until - self._wall(), settled)
 
 
 def _describe(event: m.Event) -> tuple[ResultInformation, dict[str, Any], str | None]:

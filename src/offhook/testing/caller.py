@@ -237,7 +237,9 @@ class Caller:
         self._parties: list[Party] = []
 
     async def __aenter__(self) -> Caller:
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
+        # Every party keeps a connection; aiohttp's bound of 100 would have the next request wait for one to hang up.
+        connector = aiohttp.TCPConnector(limit=0)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30))
         return self
 
     async def __aexit__(

@@ -26,7 +26,8 @@ from offhook.call.model import CallData, Connection, MediaStream, Release, Shown
 from offhook.legs.simulated import SimulatedLeg, SimulatedLegs
 from offhook.media.dial import AppSocket
 from offhook.media.keeping import Keeping
-from offhook.media.link import Welcome, memory_pair
+from offhook.media.memory_link import memory_pair
+from offhook.media.tidings import Welcome
 from offhook.media.websocket import SocketListener
 from offhook.media.worker import MediaWorker
 from offhook.server.control import Control, Ticket
@@ -121,7 +122,7 @@ class InProcess:
         self._ids = ids
         self._deliverer = Deliverer(self._post, lambda: "token")
         endpoints = Endpoints([], self._post, "https://offhook.test", lambda code, url: b"")
-        self._webhooks = Webhooks(self._deliverer, endpoints, "/subscriptions/test", self._wall)
+        self._webhooks = Webhooks(self._deliverer, endpoints, "/subscriptions/test", self._wall, {})
         place = Worker(0, lambda epoch: ids)
         self._control = Control(
             workers=[place],
@@ -167,7 +168,9 @@ class InProcess:
         """Notifier: make what tells the app of an event."""
         return self._webhooks.notice(call, connection, event, callback, release)
 
-    def offer(self, call: CallData, to: str, shown: Shown, context: str, token: str, seconds: float) -> Parcel:
+    def offer(
+        self, call: CallData, to: str, shown: Shown, context: str, token: str, seconds: float, trunk: str = ""
+    ) -> Parcel:
         """Notifier: the app hears of a call, and answers it."""
         asyncio.get_running_loop().call_later(self._app.answer_after, self._answer, shown.caller, to, context)
         return Parcel(token, "", "", "IncomingCall", b"", until=self._wall() + seconds)

@@ -14,18 +14,9 @@ import msgspec
 from offhook.legs.simulated import SimulatedLeg, SimulatedLegs, Told
 from offhook.media.dial import AppSocket, DialError
 from offhook.media.keeping import Keeping
-from offhook.media.link import (
-    UNCOUNTED,
-    CloseStream,
-    ConnectLeg,
-    ExpectLeg,
-    OpenStream,
-    Order,
-    StreamEnded,
-    Tiding,
-    Welcome,
-    memory_pair,
-)
+from offhook.media.link import CloseStream, ConnectLeg, ExpectLeg, OpenStream, Order
+from offhook.media.memory_link import memory_pair
+from offhook.media.tidings import UNCOUNTED, StreamEnded, Tiding, Welcome
 from offhook.media.websocket import SocketListener
 from offhook.media.worker import MediaWorker
 from offhook.wire import streaming, websocket

@@ -12,6 +12,7 @@ import numpy as np
 
 from offhook.audio.pcm import FULL_SCALE, Samples, as_samples, level
 from offhook.audio.resample import convert
+from offhook.speech import hibari
 
 Speak = Callable[[str, int], Samples]
 """`speak(text, rate)`: mono samples at `rate` Hz."""
@@ -23,11 +24,7 @@ Sound = str | os.PathLike[str] | bytes | Samples
 """What a caller can say: a text, PCM (bytes or samples) at the call's rate, or as a path a sound file."""
 
 RECOGNIZER_RATE = 16_000
-SPOKEN_DBFS = -17.0  # a level in our sense, about -20 dBFS RMS: as on a well set telephone
 FILE_LIMIT_S = 600.0
-
-_VOICE_RATE = 24_000
-_PEAK = 0.97 * FULL_SCALE
 
 
 class SpeechMissing(ImportError):
@@ -44,8 +41,9 @@ def speak(text: str, rate: int) -> Samples:
     peak = float(np.abs(raw).max(initial=0.0))
     if not peak:
         raise ValueError(f"nothing to say in {text!r}")
-    samples = convert(np.rint(raw * (0.5 * FULL_SCALE / peak)).astype(np.int16), _VOICE_RATE, rate)
-    gain = min(10 ** ((SPOKEN_DBFS - level(samples)) / 20), _PEAK / int(np.abs(samples.astype(np.int32)).max()))
+    samples = convert(np.rint(raw * (0.5 * FULL_SCALE / peak)).astype(np.int16), hibari.RATE, rate)
+    loudest = int(np.abs(samples.astype(np.int32)).max())
+    gain = min(10 ** ((hibari.SPOKEN_DBFS - level(samples)) / 20), hibari.PEAK / loudest)
     louder: Samples = np.rint(samples * gain).astype(np.int16)
     return louder
 
@@ -104,11 +102,9 @@ def words_of(sound: Sound) -> str:
 @cache
 def _voice() -> Any:
     try:
-        hibari: Any = importlib.import_module("hibari")
-        voices: Any = importlib.import_module("hibari.voices")
+        return hibari.load()
     except ModuleNotFoundError as error:
         raise SpeechMissing("to say a text needs hibari-tts: pip install 'offhook[speech]'") from error
-    return hibari.Hibari(voice=voices.DEFAULT, model=voices.voice_path(voices.DEFAULT, download_missing=False))
 
 
 @cache

@@ -47,6 +47,10 @@ class Headers:
         """Set the header of a stream's next packet."""
         self._headers[line] = np.frombuffer(header, np.uint8)
 
+    def next(self, line: int) -> bytes:
+        """Return the header of a stream's next packet."""
+        return bytes(self._headers[line])
+
     def set_before(self, line: int, header: bytes) -> None:
         """Set the header of a stream's next packet, when `advance` is still to come."""
         self.set(line, header)

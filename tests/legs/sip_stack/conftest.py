@@ -70,23 +70,29 @@ class MemoryListener(UdpListener):
         super().__init__(transports, host)
         self.port = port
         self._network = network
+        self._open = True
         network.attach((host, port), self._take)
 
     def _take(self, data: bytes, source: HostPort) -> None:
         self._transports.receive(data, UdpFlow(self, source))
 
+    def close(self) -> None:
+        self._open = False
+
     def sendto(self, data: bytes, remote: HostPort) -> None:
-        if data.strip():
+        if data.strip() and self._open:
             self._network.send(data, (self._host, self.port), remote)
 
 
 class MemoryTransports(Transports):
     def __init__(self, network: Network, *args: Any) -> None:
-        super().__init__(*args)
         self._network = network
+        super().__init__(*args)
 
-    async def _open_udp(self, listen: Listen) -> int:
-        self._udp.append(MemoryListener(self, listen.host, listen.port, self._network))
+    def _make_listener(self, listen: Listen) -> UdpListener:
+        return MemoryListener(self, listen.host, listen.port, self._network)
+
+    async def _open_udp(self, listen: Listen, listener: UdpListener) -> int:
         return listen.port
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from offhook.legs.sip.message import Request, Response
-from offhook.legs.sip.registrar import LONGEST_S, MAX_BINDINGS, Registrar
-from offhook.legs.sip.uri import Uri
+from offhook.legs.sip.registrar import LONGEST_S, MAX_BINDINGS, Binding, Registrar
+from offhook.legs.sip.uri import Uri, parse_uri
 
 
 def register(
@@ -98,3 +98,22 @@ def test_a_user_who_is_no_more() -> None:
     register(one, "<sip:a@p1>")
     one.forget("alice")
     assert places(one) == []
+
+
+def test_what_another_process_knew_counts_unless_it_is_older() -> None:
+    one: Registrar[str] = Registrar()
+    one.restore("alice", [binding("sip:a@old", 60)])
+    assert places(one) == ["sip:a@old"]
+    one.restore("alice", [binding("sip:a@newer", 90)])
+    one.restore("alice", [binding("sip:a@old", 60)])
+    assert places(one) == ["sip:a@newer"]
+    register(one, "<sip:a@here>", expires=120)
+    one.restore("alice", [binding("sip:a@newer", 90)])
+    assert places(one) == ["sip:a@newer", "sip:a@here"]
+    register(one, "*", expires=0, seq=2)
+    one.restore("alice", [binding("sip:a@newer", 90)])
+    assert places(one) == []
+
+
+def binding(contact: str, expires_at: float) -> Binding[str]:
+    return Binding(parse_uri(contact), "flow", expires_at, "before", 1)

@@ -16,9 +16,13 @@ from offhook.legs.sip.events import Answered, Ended, Event
 from offhook.legs.sip.framing import PING, PONG
 from offhook.legs.sip.guard import Phone, Trunk
 from offhook.legs.sip.incoming import IncomingSession
+from offhook.legs.sip.memento import Memento, Place, Ringing
+from offhook.legs.sip.message import Request, parse
 from offhook.legs.sip.negotiation import MediaPolicy, Negotiation
+from offhook.legs.sip.outgoing import new_invite
 from offhook.legs.sip.stack import Settings, SipStack
 from offhook.legs.sip.transport import Listen
+from offhook.legs.sip.uri import parse_address, parse_uri
 from offhook.server.tls import client_context, ensure, server_context
 
 pytestmark = pytest.mark.sockets
@@ -134,6 +138,48 @@ def test_a_phone_behind_a_nat_is_called_over_its_connection() -> None:
     go(main())
 
 
+@pytest.mark.parametrize("rings", [False, True])
+def test_a_phone_behind_a_nat_that_comes_back_is_told_what_has_waited(rings: bool) -> None:
+    """Another process has its call; there is no way to its Contact, so what is for it waits until it registers."""
+
+    async def main() -> None:
+        alice = (Phone("alice", "secret"),)
+        before = Party(Listen("tcp", "127.0.0.1"), phones=alice)
+        places: list[Place] = []
+        before.stack.on_places = lambda user, told: places.extend(told)
+        await before.stack.start()
+        port = before.stack.ports["tcp"]
+        uri = f"sip:127.0.0.1:{port};transport=tcp"
+        trunk = Trunk("server", (), uri, user="alice", password="secret", register=uri)
+        phone = Party(Listen("tcp", "127.0.0.1"), advertised="127.0.0.77", trunks=(trunk,))
+        async with running(phone):
+            await until(lambda: places)
+            offer = Negotiation(MediaPolicy(), "127.0.0.1").offer(7000)
+            session = before.stack.invite("alice", "100", offer, before.events.append)
+            await until(lambda: phone.events)
+            memento = session.memento()
+            assert isinstance(memento, Memento)
+            await before.stack._transports.close()
+
+            after = Party(Listen("tcp", "127.0.0.1", port), phones=alice)
+            resumed = after.stack.resume(memento)
+            after.stack.restore("alice", places)
+            assert resumed is not None
+            async with running(after):
+                if rings:
+                    after.stack.invite("alice", "100", offer, after.events.append)
+                else:
+                    resumed.hang_up()
+                await until(lambda: after.stack.counts["connections_failed"])
+                assert len(phone.events) == 1
+                phone.stack.registrations["server"].start()
+                await until(lambda: len(phone.events) == 2)
+                assert isinstance(phone.events[1], Answered if rings else Ended)
+                session._end(Ended(408, "killed"))
+
+    go(main())
+
+
 def test_a_connection_that_breaks_ends_what_waits_on_it() -> None:
     async def main() -> None:
         connections: list[asyncio.StreamWriter] = []
@@ -149,6 +195,32 @@ def test_a_connection_that_breaks_ends_what_waits_on_it() -> None:
             await until(lambda: caller.events)
             assert caller.events == [Ended(503, "Service Unavailable")]
         taken.close()
+
+    go(main())
+
+
+def test_who_was_called_over_a_connection_of_another_process_is_told_that_it_is_over() -> None:
+    """It cannot answer any more, as its connection has ended with the process. It knows its INVITE by the branch."""
+
+    async def main() -> None:
+        told: asyncio.Queue[Any] = asyncio.Queue()
+
+        async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            told.put_nowait(parse(await reader.readuntil(b"\r\n\r\n")))
+            writer.close()
+
+        phone = await asyncio.start_server(read, "127.0.0.1", 0)
+        uri = f"sip:127.0.0.1:{phone.sockets[0].getsockname()[1]};transport=tcp"
+        invite = new_invite(parse_uri(uri), parse_address("<sip:100@example.org>"), "v=0", 70, ())
+        invite.headers.prepend("Via", "SIP/2.0/TCP 127.0.0.1:5060;branch=z9hG4bKbefore")
+        party = Party(Listen("tcp", "127.0.0.1"))
+        async with running(party):
+            assert party.stack.resume(Ringing(bytes(invite), None, "", "alice", hop=uri)) is None
+            cancel = await told.get()
+            assert isinstance(cancel, Request)
+            assert (cancel.method, cancel.vias[0].branch) == ("CANCEL", "z9hG4bKbefore")
+            assert cancel.call_id == invite.call_id
+        phone.close()
 
     go(main())
 

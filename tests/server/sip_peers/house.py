@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import signal
 import socket
 import subprocess
@@ -56,13 +55,13 @@ async def until(probe: Callable[[], T | None]) -> T:
     return found
 
 
-def configuration(carrier_port: int, proxy_port: int) -> str:
+def configuration(carrier_port: int, proxy_port: int, sip_port: int = 0, tls_port: int = 0) -> str:
     """The server's: +1… is reached by a carrier, +44… by one that wants to know who calls, +49… and +33… by a proxy."""
     return f"""\
 [sip]
 host = "127.0.0.1"
-port = 0
-tls_port = 0
+port = {sip_port}
+tls_port = {tls_port}
 region = "US"
 codecs = {json.dumps(CODECS)}
 
@@ -150,10 +149,14 @@ class AppCall:
 
 
 class House:
-    """`async with House(folder)`: the server and the app. The app answers each call, and says what it hears."""
+    """`async with House(folder)`: the server and the app. The app answers each call, and says what it hears.
 
-    def __init__(self, folder: Path) -> None:
+    `sip_ports`: of UDP and TCP, and of TLS; free ones are taken for 0.
+    """
+
+    def __init__(self, folder: Path, sip_ports: tuple[int, int] = (0, 0)) -> None:
         self.folder = folder
+        self._sip_ports = sip_ports
         self.ports: dict[str, int] = {}  # of SIP, by transport
         self.carrier_port, self.proxy_port = free_port(CARRIER), free_port(PROXY)
         self.answers = True
@@ -280,7 +283,7 @@ class House:
 
     async def _serve(self) -> None:
         config = self.folder / "offhook.toml"
-        config.write_text(configuration(self.carrier_port, self.proxy_port))
+        config.write_text(configuration(self.carrier_port, self.proxy_port, *self._sip_ports))
         log = self._stack.enter_context(self.folder.joinpath("serve.log").open("wb"))
         data_dir = self.folder / "data"
         options = ("--config", config, "--http", "0", "--https", "0", "--incoming", f"{self._url}/incoming")
@@ -300,12 +303,12 @@ class House:
         async with asyncio.timeout(60):
             line = await server.stdout.readline()
         assert line, self.log()
-        # Its ports are free ones, and where SIP listens stands in the log only.
-        said = await until(lambda: re.search(r"SIP on \S+: (.*)", self.log()))
-        self.ports = {name: int(port) for name, port in re.findall(r"(\w+) (\d+)", said[1])}
+        ready = json.loads(line)
+        self.ports = {"udp": ready["sip"], "tcp": ready["sip"], "tls": ready["sips"]}
+        self.http = ready["http"]
         self.ca = data_dir / "ca.pem"
         self.client = CallAutomationClient.from_connection_string(
-            f"endpoint=https://localhost:{json.loads(line)['https']}/;accesskey={DEVELOPMENT_KEY}",
+            f"endpoint=https://localhost:{ready['https']}/;accesskey={DEVELOPMENT_KEY}",
             connection_verify=str(self.ca),
             use_env_settings=False,  # no proxies
         )

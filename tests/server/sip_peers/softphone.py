@@ -77,10 +77,12 @@ async def softphone(
     registered: bool = True,
     port: int = 0,
     more: str = "",
+    certificate: Path | None = None,
 ) -> AsyncIterator[Softphone]:
     """Run it with the account of `user` at `registrar` (host, port and parameters of a SIP URI), logged in if asked.
 
-    `port` is its own, 0 for a free one. `more` is added to the account, such as ";mediaenc=srtp".
+    `port` is its own, 0 for a free one. `more` is added to the account, such as ";mediaenc=srtp". With a `certificate`
+    (and its key, in one file) others can connect to it over TLS.
     """
     name, rate, channels = CODECS[codec]
     wave = folder / "tone.wav"
@@ -88,6 +90,8 @@ async def softphone(
     codecs = f"audio_codecs={name}/{rate}/{channels}"
     account = f"<sip:{user}@{registrar}>;auth_pass={PASSWORD};regint={60 * registered};{codecs}{more}"
     trust = f"sip_verify_server no\nsip_cafile {house.ca}"
+    if certificate is not None:
+        trust += f"\nsip_certificate {certificate}"
     source = f"aufile,{wave}"
     async with baresip(path, folder, account, source=source, host=PHONE, sip_port=port, more=trust) as phone:
         one = Softphone(phone)

@@ -66,7 +66,8 @@ class ClientRequest:
         if flow is None or flow.closed:
             self._answer_soon(503)
             return
-        self.request.headers.prepend("Via", new_via(flow))
+        if "Via" not in self.request.headers:  # else it goes on under its branch, as a repetition
+            self.request.headers.prepend("Via", new_via(flow))
         if self._contact_user is not None and "Contact" not in self.request.headers:
             self.request.headers.add("Contact", flow.contact(self._contact_user))
         self._attempts += 1

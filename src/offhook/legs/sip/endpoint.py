@@ -85,19 +85,27 @@ class Endpoint:
         credentials: Credentials | None = None,
         next_seq: Callable[[], int] | None = None,
         contact_user: str | None = None,
+        otherwise: Callable[[Callable[[Flow | None], None]], None] | None = None,
     ) -> ClientRequest:
         """Send a request to `hop`, over `near` where that fits (or, `pinned`, at all costs). Its responses are handed
         to `on_response`, never before this returns.
 
         With `credentials` and `next_seq` (which gives the number of the next attempt), a challenge is answered. With
-        `contact_user`, the request gets a Contact.
+        `contact_user`, the request gets a Contact. `otherwise` is asked for a way when there is none.
         """
         asked = ClientRequest(self, request, on_response, credentials, next_seq, contact_user)
-        self._transports.reach(hop, asked.start, near, pinned)
+
+        def start(flow: Flow | None) -> None:
+            if flow is None and otherwise is not None:
+                otherwise(asked.start)
+            else:
+                asked.start(flow)
+
+        self._transports.reach(hop, start, near, pinned)
         return asked
 
     def packets_to(self, uri: Uri) -> Flow | None:
-        """Return the way to an IP address over UDP; None when there is none."""
+        """Return the way to an IP address over UDP, before the sockets are open, too; None when there is none."""
         found: list[Flow | None] = [None]
         self._transports.reach(uri, found.append)
         return found[-1]

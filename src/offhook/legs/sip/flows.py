@@ -37,6 +37,11 @@ class Flow(ABC):
         return self.transport != "udp"
 
     @property
+    def address(self) -> HostPort | None:
+        """Where packets are sent; None for a connection, which ends with its process."""
+        return None if self.reliable else self.remote
+
+    @property
     def closed(self) -> bool:
         return False
 

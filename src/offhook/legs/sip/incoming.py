@@ -10,6 +10,7 @@ from offhook.legs.sip import body, session_timer
 from offhook.legs.sip.dialog import MAX_FORWARDS, DialogId, called
 from offhook.legs.sip.events import Q850, Ended, parse_reason
 from offhook.legs.sip.exchange import ServerTransaction
+from offhook.legs.sip.memento import Memento, Ringing
 from offhook.legs.sip.message import Request
 from offhook.legs.sip.repeater import Repeater
 from offhook.legs.sip.session import Session
@@ -30,9 +31,15 @@ class IncomingSession(Session):
     that this one is to take the place of. Nothing has been sent but 100 Trying."""
 
     def __init__(
-        self, context: Context, party: Party, transaction: ServerTransaction, replaces: Session | None = None
+        self,
+        context: Context,
+        party: Party,
+        transaction: ServerTransaction,
+        replaces: Session | None = None,
+        tag: str = "",
     ) -> None:
-        """Raises `SipSyntaxError`, `UnsupportedBody` or `IntervalTooSmall` for an INVITE that cannot be answered."""
+        """`tag`: ours, when another process has chosen it. Raises `SipSyntaxError`, `UnsupportedBody` or
+        `IntervalTooSmall` for an INVITE that cannot be answered."""
         request = transaction.request
         self.offer = body.sdp_of(request)
         self.replaces = replaces
@@ -40,7 +47,7 @@ class IncomingSession(Session):
         self.max_forwards = MAX_FORWARDS if forwards is None else forwards
         self._accepted_terms = session_timer.accept(request, context.session_expires, context.min_se)
         self._supports = request.headers.tokens("Supported") | request.headers.tokens("Require")
-        dialog = called(request, secrets.token_hex(8))
+        dialog = called(request, tag or secrets.token_hex(8))
         super().__init__(context, party, request, request.uri.user)  # Only now: who is there has to end, too.
         self._dialog = dialog
         self._allows = request.headers.tokens("Allow")
@@ -104,6 +111,20 @@ class IncomingSession(Session):
             headers["Contact"] = ", ".join(str(Address(parse_uri(contact))) for contact in contacts)
         response = self.reply(self._transaction, code, reason, headers=headers)
         self._end(Ended(response.code, response.reason, None if q850 is None else Q850(q850), by_us=True))
+
+    def ring_on(self) -> None:
+        """It has rung in another process: say so once more, as is done from time to time."""
+        self._again.cancel()
+        self._ring_again(180, None)
+
+    def memento(self) -> Memento | Ringing | None:
+        if self._phase is not Phase.EARLY:
+            return super().memento()
+        assert self._dialog is not None
+        if self.replaces is not None:
+            return None
+        flow, tag = self._transaction.flow, self._dialog.local.tag
+        return Ringing(bytes(self._transaction.request), flow.address, self.trunk, self.phone, tag=tag)
 
     def _pick_up(self, sdp: str) -> None:
         self._local_sdp = sdp

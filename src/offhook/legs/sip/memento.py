@@ -12,7 +12,34 @@ SKIPPED = 1_000
 timer, INFO) have taken some since it was made; RFC 3261 section 12.2.2 has the other side take any that is higher."""
 
 
-class Memento(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, frozen=True):
+    """Where a phone has registered: a `registrar.Binding`. `expires_at`: by the machine's monotonic clock, which all
+    processes share, as the loop's time. `source`: None over TCP and TLS."""
+
+    contact: str
+    source: tuple[str, int] | None
+    expires_at: float
+    call_id: str
+    seq: int
+
+
+class Ringing(msgspec.Struct, frozen=True, tag="ringing"):
+    """A session that is not answered yet: its INVITE as it came, or as it was sent last, of 64 KiB at most.
+
+    `source` is where the other side's packets come from, None over TCP and TLS, whose connections have ended with the
+    process. `tag`: ours, in the answers to their INVITE. `hop`: the URI that our INVITE was sent to. One of the two is
+    "".
+    """
+
+    invite: bytes
+    source: tuple[str, int] | None
+    trunk: str
+    phone: str
+    tag: str = ""
+    hop: str = ""
+
+
+class Memento(msgspec.Struct, frozen=True, tag="answered"):
     """An answered session, as text. Some 1 to 2 KiB; what is in it came in messages, whose size has its bounds.
 
     `local`, `remote`, `target`, `routes`, `local_seq`, `remote_seq`, `caller` are the dialog's; `uri`, `to`, `from_`

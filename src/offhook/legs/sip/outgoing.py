@@ -9,9 +9,10 @@ from functools import partial
 from offhook.legs.sip import body, session_timer
 from offhook.legs.sip.client import ClientRequest
 from offhook.legs.sip.dialog import Dialog, calling
-from offhook.legs.sip.events import Ended, Event, Progress, parse_reason
+from offhook.legs.sip.events import Q850, Ended, Event, Progress, parse_reason
 from offhook.legs.sip.flows import Flow
 from offhook.legs.sip.grammar import SipSyntaxError
+from offhook.legs.sip.memento import Memento, Ringing
 from offhook.legs.sip.message import Request, Response
 from offhook.legs.sip.session import Session
 from offhook.legs.sip.uri import Address, Uri
@@ -47,6 +48,17 @@ def new_invite(to: Uri, from_: Address, offer: str, max_forwards: int, headers: 
     return request
 
 
+def new_cancel(invite: Request, reason: Q850 | None = None) -> Request:
+    """Return the CANCEL of an INVITE that was sent, without Via (section 9.1)."""
+    cancel = Request("CANCEL", invite.uri)
+    cancel.headers.take(invite.headers, "Route", "From", "To", "Call-ID")
+    cancel.headers.add("CSeq", f"{invite.cseq.number} CANCEL")
+    cancel.headers.add("Max-Forwards", 70)
+    if reason is not None:
+        cancel.headers.add("Reason", reason)
+    return cancel
+
+
 class OutgoingSession(Session):
     """`Progress` tells that it rings, `Answered` that it is up, `Ended` that it was refused or is over."""
 
@@ -60,24 +72,35 @@ class OutgoingSession(Session):
         self._allows: set[str] = set()
         self._answered_by: str | None = None
         self._asked_invite: ClientRequest | None = None
+        self._hop: Uri | None = None  # where it was sent
         self._too_long = self._loop.call_later(LONGEST_RING_S, self._ring_timed_out)
 
     def start(self, hop: Uri, near: Flow | None) -> None:
         """Send the INVITE to `hop`."""
         self._send_invite(self._invite, hop, near)
 
+    def resume(self, hop: Uri, flow: Flow) -> None:
+        """Send the INVITE, which another process has sent, again over `flow`: who has it takes it for a repetition, and
+        says again how far it is."""
+        self._ask_invite(self._invite, hop, flow, pinned=True)
+
     def _send_invite(self, invite: Request, hop: Uri, near: Flow | None) -> None:
         session_timer.propose(invite.headers, max(self._context.session_expires, self._min_se), self._min_se)
+        self._ask_invite(invite, hop, near, self._party.pinned)
+
+    def _ask_invite(self, invite: Request, hop: Uri, near: Flow | None, pinned: bool) -> None:
+        self._hop = hop
         self._local_sdp = invite.body.decode()
         self._asked_invite = self._context.endpoint.request(
             invite,
             hop,
             partial(self._invite_answered, hop, near),
             near=near,
-            pinned=self._party.pinned,
+            pinned=pinned,
             credentials=self._party.credentials,
             next_seq=self._next_seq,
             contact_user=self._contact_user,
+            otherwise=self._otherwise(near),
         )
 
     def _next_seq(self) -> int:
@@ -101,7 +124,10 @@ class OutgoingSession(Session):
 
     def _take_progress(self, response: Response) -> None:
         tag = response.to.tag
-        if self._phase is not Phase.EARLY or response.code == 100:
+        if self._phase is not Phase.EARLY:
+            return
+        if response.code == 100:
+            self.on_change()
             return
         if tag and response.contacts and (tag in self._early or len(self._early) < MAX_FORKS):
             self._early_dialog(tag, response)
@@ -200,17 +226,15 @@ class OutgoingSession(Session):
 
     def _abandon(self) -> None:
         if self._phase is Phase.EARLY and self._asked_invite is not None:
-            self._asked_invite.cancel(self._cancel)
+            self._asked_invite.cancel(partial(new_cancel, reason=self._goodbye))
 
-    def _cancel(self, invite: Request) -> Request:
-        """Return the CANCEL of the INVITE that was sent (section 9.1)."""
-        cancel = Request("CANCEL", invite.uri)
-        cancel.headers.take(invite.headers, "Route", "From", "To", "Call-ID")
-        cancel.headers.add("CSeq", f"{invite.cseq.number} CANCEL")
-        cancel.headers.add("Max-Forwards", 70)
-        if self._goodbye is not None:
-            cancel.headers.add("Reason", self._goodbye)
-        return cancel
+    def memento(self) -> Memento | Ringing | None:
+        if self._phase is not Phase.EARLY:
+            return super().memento()
+        flow = None if self._asked_invite is None else self._asked_invite.flow
+        if flow is None:
+            return None
+        return Ringing(bytes(self._sent()), flow.address, self.trunk, self.phone, hop=str(self._hop))
 
     def _ring_timed_out(self) -> None:
         self._abandon()

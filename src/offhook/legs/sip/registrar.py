@@ -5,6 +5,7 @@ No I/O and no clock. Bounds: 5 places a user; a sixth takes the place of the old
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -47,6 +48,13 @@ class Registrar(Generic[F]):
     def users(self, now: float) -> int:
         """Return how many users are somewhere."""
         return sum(bool(self.bindings(user, now)) for user in self._bindings)
+
+    def restore(self, user: str, bindings: Iterable[Binding[F]]) -> None:
+        """Know what another process knew of a user, unless what is known is newer, or that the user is nowhere."""
+        restored = {str(one.contact): one for one in bindings}
+        known = self._bindings.get(user)
+        if known is None or 0 < _until(known) < _until(restored):
+            self._bindings[user] = restored
 
     def forget(self, user: str) -> None:
         """The user is none of ours any more."""
@@ -97,3 +105,8 @@ class Registrar(Generic[F]):
             left = max(int(one.expires_at - now), 1)
             response.headers.add("Contact", Address(one.contact, params={"expires": str(left)}))
         return response
+
+
+def _until(bindings: Mapping[str, Binding[F]]) -> float:
+    """Return when the last one expires; 0 without any."""
+    return max((one.expires_at for one in bindings.values()), default=0.0)

@@ -19,7 +19,7 @@ from offhook.legs.sip.events import Q850, Answered, Ended, Offered, OfferFailed,
 from offhook.legs.sip.exchange import ServerTransaction
 from offhook.legs.sip.grammar import SipSyntaxError
 from offhook.legs.sip.info import InfoDigits
-from offhook.legs.sip.memento import Memento
+from offhook.legs.sip.memento import Memento, Ringing
 from offhook.legs.sip.message import Message, Request, Response
 from offhook.legs.sip.repeater import Repeater
 from offhook.legs.sip.session_timer import IntervalTooSmall, Terms
@@ -110,8 +110,9 @@ class Session(DialogUsage):
         """Send 0-9 * # A-D by SIP INFO, each of `ms`; ends in `DigitsSent`. Raises ValueError for anything else."""
         self._digits.send(tones, ms)
 
-    def memento(self) -> Memento | None:
-        """Return what the session needs to go on in another process; None before it is answered and after its end."""
+    def memento(self) -> Memento | Ringing | None:
+        """Return what the session needs to go on in another process; None before there is anything, and after its
+        end."""
         dialog, terms = self._dialog, self._terms
         if dialog is None or self._phase not in (Phase.ANSWERED, Phase.CONFIRMED):
             return None
@@ -130,7 +131,7 @@ class Session(DialogUsage):
             self._contact_user,
             self.trunk,
             self.phone,
-            None if self._flow is None or self._flow.reliable else self._flow.remote,
+            None if self._flow is None else self._flow.address,
             self._they_allow("UPDATE"),
             self._local_sdp,
             self._exchange,

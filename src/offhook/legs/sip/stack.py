@@ -24,12 +24,12 @@ from offhook.legs.sip.flows import Flow
 from offhook.legs.sip.grammar import SipSyntaxError
 from offhook.legs.sip.guard import Admitted, Challenged, Forbidden, Guard, Phone, Trunk
 from offhook.legs.sip.incoming import IncomingSession, merged_id
-from offhook.legs.sip.memento import Memento
+from offhook.legs.sip.memento import Memento, Place, Ringing
 from offhook.legs.sip.message import Request, Response
 from offhook.legs.sip.outgoing import OutgoingSession, new_invite
 from offhook.legs.sip.registrar import Binding, Registrar
 from offhook.legs.sip.registration import Registration
-from offhook.legs.sip.resumed import ResumedSession
+from offhook.legs.sip.resumed import binding_of, place_of, resume
 from offhook.legs.sip.session import Session
 from offhook.legs.sip.session_timer import IntervalTooSmall
 from offhook.legs.sip.transport import Listen, Transports
@@ -89,29 +89,22 @@ class SipStack:
         self._endpoint.on_ack = self._take_ack
         self._endpoint.on_malformed = self._take_malformed
         self._context = Context(self._endpoint, session_expires=settings.session_expires, min_se=settings.min_se)
-        self._registrar: Registrar[Flow] = Registrar()
+        self._registrar: Registrar[Flow | None] = Registrar()
         self._tag = secrets.token_hex(8)  # of answers that nothing is kept of
-        self._resumed: list[ResumedSession] = []  # until the sockets are open
         self.registrations: dict[str, Registration] = {}  # by trunk
+        self.on_places: Callable[[str, list[Place]], None] = lambda user, places: None  # a phone is there now
 
     async def start(self) -> None:
         """Listen, and register where we have to. Raises OSError when a socket cannot be opened."""
         await self._transports.start()
-        for session in self._resumed:
-            session.find_way()
-        self._resumed.clear()
         for trunk in self._guard.trunks.values():
             self._register(trunk)
 
-    def resume(self, memento: Memento) -> Session:
-        """Let a call go on that another process had. Best before `start`: what comes for a call that is not known yet
-        is answered with 481, which ends it. Set `on_event` at once. Raises `SipSyntaxError`."""
-        session = ResumedSession(self._context, self._party(memento.trunk, memento.phone), memento)
-        if self.ports:
-            session.find_way()
-        else:
-            self._resumed.append(session)
-        return session
+    def resume(self, memento: Memento | Ringing) -> Session | None:
+        """Let a call go on that another process had; None if it cannot, since it rang over a connection. Best before
+        `start`: what comes for a call that is not known yet is answered with 481, which ends it. Set `on_event` at
+        once. Raises `SipSyntaxError`."""
+        return resume(self._context, self._party(memento.trunk, memento.phone), memento)
 
     async def close(self) -> None:
         """Hang up, sign off, and close the sockets, within `CLOSE_S`."""
@@ -124,6 +117,7 @@ class SipStack:
             await asyncio.sleep(0.02)
         for session in set(self._context.sessions.values()):
             session.drop()
+        self._context.returns.close()
         self._endpoint.close()
         await self._transports.close()
 
@@ -133,6 +127,7 @@ class SipStack:
         self._guard.reload(trunks, phones)
         for user in known.keys() - self._guard.phones.keys():
             self._registrar.forget(user)
+            self.on_places(user, [])
         for name, trunk in before.items():
             if self._guard.trunks.get(name) != trunk and name in self.registrations:
                 self.registrations.pop(name).stop()
@@ -175,8 +170,8 @@ class SipStack:
         """How many phones are registered."""
         return self._registrar.users(self._loop.time())
 
-    def contacts(self, user: str) -> list[Binding[Flow]]:
-        """Return where a phone is registered, the newest last."""
+    def contacts(self, user: str) -> list[Binding[Flow | None]]:
+        """Return where a phone is registered, the newest last; without a flow if that has ended with its process."""
         return self._registrar.bindings(user, self._loop.time())
 
     def find(self, replaces: Replaces) -> Session | None:
@@ -278,8 +273,7 @@ class SipStack:
         elif request.method == "OPTIONS":
             self._reply(transaction, 200, ("Accept", body.SDP), ("Supported", SUPPORTED))
         elif request.method == "REGISTER" and who.phone:
-            now = self._loop.time()
-            transaction.respond(self._registrar.register(who.phone, request, transaction.flow, now))
+            self._take_register(transaction, who.phone)
         elif request.method in ("BYE", "UPDATE", "PRACK", "INFO", "NOTIFY", "REFER"):
             self._reply(transaction, 481)
         else:
@@ -319,6 +313,26 @@ class SipStack:
         transaction.respond(response)
 
     # ------------------------------------------------------------------------------------------ registering
+
+    def restore(self, user: str, places: Sequence[Place]) -> None:
+        """Know where a phone was when another process was told."""
+        if user in self._guard.phones:
+            self._registrar.restore(user, [binding_of(self._context, place) for place in places])
+
+    def _take_register(self, transaction: ServerTransaction, user: str) -> None:
+        response = self._registrar.register(user, transaction.request, transaction.flow, self._loop.time())
+        transaction.respond(response)
+        if response.success:
+            self.on_places(user, [place_of(binding) for binding in self.contacts(user)])
+            if transaction.flow.reliable:
+                self._back(user, transaction.flow)
+
+    def _back(self, user: str, flow: Flow) -> None:
+        """A phone has a connection: whatever of another process waits for one has it."""
+        for session in self._context.live:
+            if session.phone == user:
+                session.reached(flow)
+        self._context.returns.came(user, flow)
 
     def _register(self, trunk: Trunk) -> None:
         if trunk.register:

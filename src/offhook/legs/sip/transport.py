@@ -53,7 +53,7 @@ class Transports:
         self._tls_server = tls_server
         self._tls_client = tls_client  # None: the system's authorities
         self._welcomes = welcomes
-        self._udp: list[UdpListener] = []
+        self._udp = [self._make_listener(one) for one in listen if one.transport == "udp"]
         self._servers: list[asyncio.Server] = []
         self._connections: dict[tuple[str, str, int], Connection] = {}
         self._dialing: dict[tuple[str, str, int], list[Callable[[Flow | None], None]]] = {}
@@ -65,9 +65,11 @@ class Transports:
 
     async def start(self) -> None:
         """Open all sockets. Raises OSError when one cannot be; none is open then."""
+        udp = iter(self._udp)
         try:
             for listen in self._listen:
-                port = await (self._open_udp(listen) if listen.transport == "udp" else self._open_server(listen))
+                opening = self._open_udp(listen, next(udp)) if listen.transport == "udp" else self._open_server(listen)
+                port = await opening
                 self.ports.setdefault(listen.transport, port)
         except OSError:
             await self.close()
@@ -136,11 +138,12 @@ class Transports:
 
     # ------------------------------------------------------------------------------------------ listening
 
-    async def _open_udp(self, listen: Listen) -> int:
-        listener = UdpListener(self, listen.host)
+    def _make_listener(self, listen: Listen) -> UdpListener:
+        return UdpListener(self, listen.host)
+
+    async def _open_udp(self, listen: Listen, listener: UdpListener) -> int:
         loop = asyncio.get_running_loop()
         await loop.create_datagram_endpoint(lambda: listener, sock=_udp_socket(listen))
-        self._udp.append(listener)
         return listener.port
 
     async def _open_server(self, listen: Listen) -> int:

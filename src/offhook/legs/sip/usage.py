@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 from types import MappingProxyType
 
 from offhook.legs.sip import body, session_timer
@@ -20,6 +21,7 @@ from offhook.legs.sip.exchange import ServerTransaction
 from offhook.legs.sip.flows import Flow, HostPort
 from offhook.legs.sip.grammar import SipSyntaxError
 from offhook.legs.sip.message import Request, Response
+from offhook.legs.sip.returns import Returns, Use
 from offhook.legs.sip.session_timer import Terms
 from offhook.legs.sip.uri import Address, Uri
 
@@ -44,6 +46,7 @@ class Context:
     endpoint: Endpoint
     live: set[DialogUsage] = field(default_factory=set)
     sessions: dict[DialogId, DialogUsage] = field(default_factory=dict)
+    returns: Returns = field(default_factory=Returns)
     session_expires: int = session_timer.DEFAULT_S
     min_se: int = session_timer.SHORTEST_S
 
@@ -80,6 +83,7 @@ class DialogUsage(ABC):
         self.id = invite.call_id
         self.trunk, self.phone = party.trunk, party.phone
         self.on_event: Callable[[Event], None] = lambda event: None
+        self.on_change: Callable[[], None] = lambda: None  # `memento` gives another one, and no event says so
         context.live.add(self)
 
     @property
@@ -195,7 +199,17 @@ class DialogUsage(ABC):
             credentials=self._party.credentials,
             next_seq=dialog.next_seq,
             contact_user=None if request.method == "BYE" else self._contact_user,
+            otherwise=self._otherwise(self._flow),
         )
+
+    def reached(self, flow: Flow) -> None:
+        """The phone, whose connection has ended with another process, has connected again."""
+        if self._flow is None:
+            self._flow = flow
+
+    def _otherwise(self, near: Flow | None) -> Callable[[Use], None] | None:
+        """Return how to wait for a phone that was connected to another process."""
+        return partial(self._context.returns.wait, self.phone) if self.phone and near is None else None
 
     def next_request(self, method: str) -> Request | None:
         """Return the next request in the dialog; None without one, or when the session has ended."""
