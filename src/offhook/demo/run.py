@@ -27,6 +27,7 @@ from offhook.demo.picture import Mark, draw
 from offhook.demo.timeline import Timeline
 from offhook.demo.voices import pitch
 from offhook.server import tls
+from offhook.server.listening import free_port
 from offhook.testing.caller import Caller
 
 HOST = "127.0.0.1"
@@ -73,7 +74,7 @@ async def run(out: Path, timeline: Timeline) -> Result:
     timeline.busy("making the caller's voice")
     words = asyncio.create_task(asyncio.to_thread(script.Words.spoken))
     with tempfile.TemporaryDirectory(prefix="offhook-demo-") as data:
-        app_port = _free_port()
+        app_port = free_port(HOST, socket.SOCK_STREAM)
         timeline.busy("starting the server")
         incoming = f"http://{HOST}:{app_port}/api/incomingCall"
         serve = ["-m", "offhook", "serve", "--http", "0", "--https", "0", "--data-dir", data, "--incoming", incoming]
@@ -193,9 +194,3 @@ async def _process(
 async def _pass_on(stream: asyncio.StreamReader, on_line: Callable[[str], None]) -> None:
     async for line in stream:
         on_line(line.decode())
-
-
-def _free_port() -> int:
-    with socket.create_server((HOST, 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 SERVER_FILE = "server.json"  # in the data directory: where the running server is, for the client verbs
 BACKLOG = 2048  # connections that wait to be taken; the kernel may hold fewer
-SIP_PORTS = range(10_000, 12_000)  # free ones for SIP: none that kernels hand out, so that it is there after a restart
+QUIET_PORTS = range(10_000, 12_000)  # kernels hand out none of them: one that is free stays so, also over a restart
 
 
 class Listening:
@@ -186,14 +186,14 @@ def listen(host: str, port: int = 0) -> socket.socket:
 
 
 def free_port(host: str, *kinds: socket.SocketKind) -> int:
-    """Return one of SIP_PORTS that is free now for all `kinds` of sockets. Raises OSError when there is none."""
-    for port in random.sample(SIP_PORTS, len(SIP_PORTS)):
+    """Return one of QUIET_PORTS that is free now for all `kinds` of sockets. Raises OSError when there is none."""
+    for port in random.sample(QUIET_PORTS, len(QUIET_PORTS)):
         with contextlib.ExitStack() as opened, contextlib.suppress(OSError):
             for kind in kinds:
                 family, _, _, _, address = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)[0]
                 opened.enter_context(socket.socket(family, kind)).bind(address)
             return port
-    raise OSError(f"there is no free port for SIP on {host} from {SIP_PORTS.start} to {SIP_PORTS.stop - 1}")
+    raise OSError(f"there is no free port on {host} from {QUIET_PORTS.start} to {QUIET_PORTS.stop - 1}")
 
 
 def audio_base(host: str, listening: socket.socket) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from offhook.server import tls
-from offhook.server.listening import SERVER_FILE
+from offhook.server.listening import SERVER_FILE, free_port
 from offhook.testing.scenario import Command, ScenarioError
 from offhook.testing.scenario_run import Running
 
@@ -37,7 +37,7 @@ def hosted(command: Command, folder: Path, logs: Path) -> Iterator[Running]:
     OFFHOOK_INCOMING_URL. What both print goes to `server.log` and `app.log` in `logs`. Raises `ScenarioError` when one
     of them does not listen within 60 s or has ended, with the end of its log.
     """
-    port = _free_port()
+    port = free_port(HOST, socket.SOCK_STREAM)
     arguments = _split(command.command.replace("{port}", str(port)))
     incoming = command.incoming.replace("{port}", str(port))
     logs.mkdir(parents=True, exist_ok=True)
@@ -89,8 +89,7 @@ def _process(
 
 def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], command: str, log: Path) -> None:
     deadline = time.monotonic() + READY_S
-    while not ready():
-        ended = process.poll() is not None
+    while (ended := process.poll() is not None) or not ready():
         if ended or time.monotonic() > deadline:
             why = f"ended with exit code {process.returncode}" if ended else f"does not listen after {READY_S:g} s"
             tail = log.read_text("utf-8", errors="replace")[-LOG_TAIL:].strip()
@@ -114,9 +113,3 @@ def _split(command: str) -> list[str]:
         return shlex.split(command) if os.name == "posix" else [command]
     except ValueError as error:
         raise ScenarioError(f"app: {command!r}: {error}") from None
-
-
-def _free_port() -> int:
-    with socket.create_server((HOST, 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
