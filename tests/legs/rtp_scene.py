@@ -6,7 +6,6 @@ import asyncio
 import errno
 import socket
 import struct
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
@@ -37,6 +36,9 @@ HEADER = struct.Struct("!BBHII")
 # ------------------------------------------------------------------------------------------------ a made-up network
 
 
+EPOCH = 1_800_000_000.0  # Unix time at loop time 0: see conftest.py
+
+
 class FakeSocket:
     """A UDP socket of ours. Arrivals are stamped as the kernel does it; reads are counted."""
 
@@ -62,7 +64,7 @@ class FakeSocket:
         if not self._queue:
             raise BlockingIOError(errno.EAGAIN, "nothing there")
         arrived, data, source = self._queue.popleft()
-        stamp = round((time.time() - (self._network.now() - arrived)) * 1e9)
+        stamp = round((EPOCH + arrived) * 1e9)
         return data[:size], [(socket.SOL_SOCKET, 35, struct.pack("@qq", *divmod(stamp, 10**9)))], 0, source
 
     def recv_into(self, buffer: memoryview) -> int:
@@ -157,7 +159,7 @@ class Media:
         self.tidings: list[Tiding] = []
         self.control.on_receive(self.tidings.append)
         self.apps: dict[str, MemoryApp] = {}
-        self.worker = MediaWorker(end, self._dial, epoch=1_800_000_000.0)
+        self.worker = MediaWorker(end, self._dial, epoch=EPOCH)
         self.legs = RtpLegs(self.worker, ports or PortRange(20_000, 20_099), timeout_s, self.network.open)
         self.worker.start()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-import time
 from collections.abc import Callable
+from time import time as wall_clock
 from typing import Any, Protocol
 
 PACKET = 1500  # bytes of the longest packet that is read; the rest of a longer one is lost
@@ -53,7 +53,7 @@ def age(ancillary: Ancillary) -> float:
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) >= _STAMP.size:
             stamp: tuple[int, int] = _STAMP.unpack_from(data)
-            return max(time.time() - stamp[0] - stamp[1] / 1e9, 0.0)
+            return max(wall_clock() - stamp[0] - stamp[1] / 1e9, 0.0)
     return 0.0
 
 
