@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import random
 import socket
 import struct
 from collections import deque
@@ -154,6 +155,7 @@ class Media:
     """A media worker with RTP legs on the made-up network, as control sees it."""
 
     def __init__(self, ports: PortRange | None = None, timeout_s: float = 60.0) -> None:
+        random.seed(7)  # when reports are due, and reviews
         self.network = Network()
         self.control, end = memory_pair()
         self.tidings: list[Tiding] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import random
 import weakref
 from collections import Counter
 from collections.abc import Iterator
@@ -62,7 +61,6 @@ async def talk(
 
     `relaid_every`: ticks after which the slots are laid out anew, as when others come or go.
     """
-    random.seed(7)  # when reports are due
     singly = mock.patch.object(Receiver, "regular", return_value=None)
     slowly = mock.patch.object(Sender, "steady", return_value=None)
     if not together:

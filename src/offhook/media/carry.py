@@ -12,7 +12,7 @@ from offhook.media.reader import Reader
 from offhook.media.writer import Writer
 
 if TYPE_CHECKING:
-    from offhook.media.plane import Mix
+    from offhook.media.plane import Mix, Row
 
 Batch = TypeVar("Batch", Reader, Writer)
 
@@ -26,6 +26,18 @@ def carry_over(before: Sequence[Mix], moved_in: Sequence[Mix], after: Sequence[M
     _go_on([one for mix in before for one in mix.readers], [one for mix in after for one in mix.readers])
     _go_on([one for mix in before for one in mix.writers], [one for mix in after for one in mix.writers])
     _copy([*before, *moved_in], after)
+
+
+def bring(row: Row, before: Mix, after: Mix) -> None:
+    """Go on with a row of the mix `before` in `after`: with what was said in this tick, and what filters remember.
+    Neither mix is of unmixed streams only."""
+    there, here = before.rows.index(row), after.rows.index(row)
+    if before.rate == after.rate:
+        after.frames[here], after.audible[here] = before.frames[there], before.audible[there]
+    memory = {key: history for key, history in _histories(before) if id(row) in key}
+    for key, history in _histories(after):
+        if key in memory:
+            history[:] = memory[key]
 
 
 def _copy(before: Sequence[Mix], after: Sequence[Mix]) -> None:

@@ -21,7 +21,7 @@ Samples = npt.NDArray[np.int16]
 class Inlet:
     """Rows of one rate and codec on their way into a mix."""
 
-    def __init__(self, rows: Sequence[Row], mix_rate: int, index: Sequence[int]) -> None:
+    def __init__(self, rows: list[Row], mix_rate: int, index: Sequence[int]) -> None:
         rate, codec = rows[0].rate, rows[0].codec
         self.rows = rows
         self.polls = [(row, row.source.poll) for row in rows]
@@ -40,6 +40,15 @@ class Inlet:
             audible[self.index] = self.codec.audible(block)
             block = self.codec.decode(block)
         mix[self.index] = block if self.converter is None else self.converter(block)
+
+    def seat(self, line: int, row: Row) -> None:
+        """Let `row` have a line of one that has gone."""
+        self.rows[line] = row
+        self.polls[line] = row, row.source.poll
+        if self.reader is not None:
+            self.reader.seat(line, row)
+        if self.converter is not None:
+            self.converter.history[line] = 0
 
     def _poll(self, now: float) -> Samples:
         """Return a frame of each row, one after the other."""

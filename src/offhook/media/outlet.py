@@ -68,6 +68,15 @@ class Outlet:
         else:
             self._send(frames.tobytes())
 
+    def seat(self, line: int, row: Row) -> None:
+        """Let `row` have a line of one that has gone, which nobody else's frame was sent in as it is."""
+        self.feeds[line].row = self.rows[line] = row
+        self.sends[line] = row.sink.send
+        if self.writer is not None:
+            self.writer.seat(line, row)
+        if self.converter is not None:
+            self.converter.history[line] = 0
+
     def _send(self, data: bytes) -> None:
         for line, (row, send) in enumerate(zip(self.rows, self.sends, strict=True)):
             try:

@@ -14,7 +14,7 @@ Inlets bring rows to the call's rate, outlets to the hearer's.
 A plane has `SLOTS` slots; a call lives in one of them. In slot `i`, `i` slot times into each 20 ms, its callers speak;
 they listen half a tick later, when their app has had the time to answer. Nothing in a tick awaits, logs, or raises past
 its row: a source or sink that raises is counted in `Row.faults`. The matrices are laid out anew only when a row comes
-or goes.
+or goes that is not like one that has gone before (`media.seats`).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from offhook.media.hearing import FREE, Hearing, Kept, Prompt, Routes, hears
 from offhook.media.inlet import Inlet
 from offhook.media.outlet import Feed, Outlet
 from offhook.media.reader import Reader
+from offhook.media.seats import CALM, GROWTH, Seats, spare
 from offhook.media.writer import Writer
 from offhook.wire import streaming
 
@@ -126,6 +127,16 @@ class Mix:
         for outlet in self.to_legs:
             outlet.deliver(self, b"")
 
+    def seat(self, line: int, row: Row) -> None:
+        """Let `row` have the line of one that has gone, of its rate and kind; what was said there is forgotten."""
+        gone, self.rows[line] = self.rows[line], row
+        self.frames[line] = 0
+        self.audible[line] = False
+        lets: list[Inlet | Outlet] = [*self.inlets, *self.outlets]
+        for one in lets:
+            if gone in one.rows:
+                one.seat(one.rows.index(gone), row)
+
     def _inlets(self) -> list[Inlet]:
         by_kind: dict[tuple[object, ...], list[int]] = {}
         for line, row in enumerate(self.rows):
@@ -173,11 +184,58 @@ class Slot:
     calls: dict[str, list[Row]] = field(default_factory=dict)
     mixes: list[Mix] = field(default_factory=list)
     moved_in: list[Mix] = field(default_factory=list)  # where calls that moved here were; until the next lay-out
+    seats: Seats = field(default_factory=Seats)
     stale: bool = False
     rows: int = 0
+    calm: int = CALM  # half ticks since rows came or went
+
+    def add(self, row: Row) -> None:
+        """Put a row into its call."""
+        others = self.calls.setdefault(row.call, [])
+        if self.stale or self.routes(row.call) or self.seats.take(row, others, self.mixes) is None:
+            self.stale = True
+        others.append(row)
+        self.rows += 1
+        self.calm = 0
+
+    def remove(self, row: Row) -> None:
+        """Take a row that is there out of its call."""
+        rows = self.calls[row.call]
+        if self.stale or not self.seats.leave(row, self.mixes):
+            self.let_go([row])
+            self.stale = True
+        rows.remove(row)
+        self.rows -= 1
+        self.calm = 0
+        if not rows:
+            del self.calls[row.call]
+        self._forget()
+
+    def move(self, call: str, before: Slot) -> None:
+        """Take a call over from the slot that it was in; what its filters remember goes with it."""
+        rows = self.calls[call] = before.calls.pop(call)
+        stale = self.stale or before.stale or bool(self.routes(call))
+        if stale or not self.seats.move(rows, before.seats, before.mixes, self.mixes):
+            before.let_go(rows)  # At its new time there may be two messages, or none.
+            self.moved_in += before.mixes + before.moved_in
+            self.stale = before.stale = True
+        before.rows -= len(rows)
+        self.rows += len(rows)
+        self.calm = before.calm = 0
+        before._forget()
+
+    def _forget(self) -> None:
+        """Drop what is not ticked any more, so that nothing else would let go of it, and seats that are too many."""
+        if not self.rows:
+            self.mixes, self.moved_in, self.seats = [], [], Seats()
+        elif len(self.seats) > max(GROWTH, len(self.calls)):
+            self.stale = True
 
     def laid_out(self) -> list[Mix]:
-        """Return the mixes, made anew when rows have come or gone."""
+        """Return the mixes, made anew when rows have come or gone that had no seat."""
+        self.calm += 1
+        if self.calm == CALM and self.seats:
+            self.stale = True
         if self.stale:
             self._lay_out()
         return self.mixes
@@ -193,7 +251,11 @@ class Slot:
                 if row.retune is not None and row.rate != rate:
                     row.rate = rate
                     row.retune(rate)
+        if self.calm < CALM:
+            for calls in by_rate.values():
+                calls += spare(calls)
         self.mixes = [Mix(rate, calls, self.routes) for rate, calls in by_rate.items()]
+        self.seats.use(self.mixes)
         carry_over(before, self.moved_in, self.mixes)
         self.moved_in = []
         self.stale = False
@@ -222,41 +284,24 @@ class Plane:
             slots = [self.slots[number] for number in FILLING]
             slot = next((s for s in slots if s.rows < FILL), None) or min(slots, key=lambda s: s.rows)
             self._slot_of[row.call] = slot
-        slot.calls.setdefault(row.call, []).append(row)
-        slot.rows += 1
-        slot.stale = True
+        slot.add(row)
 
     def remove(self, row: Row) -> None:
         """Take a row out; a row that is not there is ignored."""
         slot = self._slot_of.get(row.call)
-        rows = slot.calls.get(row.call, []) if slot else []
-        if slot is None or row not in rows:
+        if slot is None or row not in slot.calls[row.call]:
             return
-        slot.let_go([row])
-        rows.remove(row)
-        slot.rows -= 1
-        slot.stale = True
-        if not rows:
-            del slot.calls[row.call], self._slot_of[row.call]
+        slot.remove(row)
+        if row.call not in slot.calls:
+            del self._slot_of[row.call]
             self._routes.pop(row.call, None)
-        if not slot.rows:  # It is not ticked any more, so nothing would let go of what was there.
-            slot.mixes, slot.moved_in = [], []
 
     def move(self, call: str, to: int) -> None:
         """Let `call` be ticked in slot `to` (0 to `SLOTS` - 1) from now on; what its filters remember goes with it."""
         before, after = self._slot_of[call], self.slots[to]
-        if before is after:
-            return
-        for slot in (before, after):
-            slot.stale = True
-        rows = after.calls[call] = before.calls.pop(call)
-        before.let_go(rows)  # At its new time there may be two messages, or none.
-        before.rows -= len(rows)
-        after.rows += len(rows)
-        after.moved_in += before.mixes + before.moved_in
-        if not before.rows:
-            before.mixes, before.moved_in = [], []
-        self._slot_of[call] = after
+        if before is not after:
+            after.move(call, before)
+            self._slot_of[call] = after
 
     def route(self, call: str, party: str, kept: Kept) -> None:
         """Keep a party of a call that has rows from something, from the next tick on; rows that it gets later, too."""

@@ -72,7 +72,7 @@ class Reader:
 
     def __init__(self, rows: Sequence[Row]) -> None:
         codec = rows[0].codec
-        self.rows = rows
+        self.rows = list(rows)
         self._silence = np.frombuffer(pcm.silence(rows[0].rate), np.int16)
         if codec is not None:
             self._silence = np.full(len(self._silence), codec.silence, np.uint8)
@@ -256,6 +256,12 @@ class Reader:
         self._expected[line] = _POLLED
         self._waiting[line] = 0
         self._saying = self._delayed = None
+
+    def seat(self, line: int, row: Row) -> None:
+        """Let `row` have a line of one that has gone."""
+        if (place := self._places[line]) is not None:
+            place.leave()
+        self.rows[line] = row
 
     def let_go(self, rows: Sequence[Row] | None = None) -> None:
         """Have `rows`, or all, polled next time, here or elsewhere."""

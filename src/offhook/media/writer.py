@@ -39,7 +39,7 @@ class Writer:
     """Sends one frame of octets a tick to each of some legs."""
 
     def __init__(self, rows: Sequence[Row], frame_bytes: int) -> None:
-        self.rows = rows
+        self.rows = list(rows)
         self._headers = rtp.Headers(len(rows), step=frame_bytes)
         self._packets = np.zeros((len(rows), rtp.HEADER.size + frame_bytes), np.uint8)
         self._frames = self._packets[:, rtp.HEADER.size :]
@@ -90,6 +90,12 @@ class Writer:
         """Do not write to the row in `line` any more; return how many packets it was sent since tick `since`."""
         self._places[line] = self._transmits[line] = None
         return self._tick - since
+
+    def seat(self, line: int, row: Row) -> None:
+        """Let `row` have a line of one that has gone."""
+        if (place := self._places[line]) is not None:
+            place.leave()
+        self.rows[line] = row
 
     def let_go(self, rows: Sequence[Row] | None = None) -> None:
         """Have `rows`, or all, sent to by themselves next time, here or elsewhere."""
