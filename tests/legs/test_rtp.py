@@ -27,7 +27,7 @@ from offhook.audio import g711, pcm
 from offhook.audio.dtmf import DigitSender
 from offhook.legs import rtcp, rtp_legs
 from offhook.legs.ports import PortRange
-from offhook.legs.rtp_legs import COUNTS, GAUGES, REPORT_S
+from offhook.legs.rtp_legs import COUNTS, GAUGES, REPORT_S, SILENT_S, WATCH_EVERY
 from offhook.legs.rtp_receiver import LOOK_EVERY, WATCHED
 from offhook.legs.rtp_sender import NO_EVENTS
 from offhook.legs.slots import MARGIN_S, TOO_LONG_S, best_slot
@@ -46,7 +46,7 @@ from offhook.media.link import (
     SrtpKeys,
 )
 from offhook.media.plane import SLOTS
-from offhook.media.tidings import DigitsPressed, DigitsSent, LegFigures, LegGone, LegJoined, RtpOpened
+from offhook.media.tidings import DigitsPressed, DigitsSent, LegDirections, LegFigures, LegGone, LegJoined, RtpOpened
 from offhook.testing.clock import run
 
 # ------------------------------------------------------------------------------------------------ who hears whom
@@ -687,6 +687,44 @@ def test_a_telephone_that_falls_silent_is_gone_but_not_on_hold() -> None:
     run(main())
 
 
+@on_virtual_time
+async def test_it_is_told_which_ways_audio_goes(media: Media) -> None:
+    phone, held = await media.telephone("one"), await media.telephone("two")
+    await asyncio.gather(phone.say(tone(500, 10.0)), held.say(tone(500, 10.0)))
+    await media.order(HoldLeg("two", True))
+    assert media.told(LegDirections) == []
+    await asyncio.sleep(SILENT_S + 5 * REPORT_S)
+    silent = media.told(LegDirections)
+    assert set(silent) == {LegDirections("one", False, True)}
+    assert len(silent) > 1, "a control process that has come meanwhile has to know, too"
+    await phone.say(tone(500, 3 * REPORT_S))
+    assert media.told(LegDirections)[len(silent) :] == [LegDirections("one", True, True)]
+
+
+@on_virtual_time
+async def test_it_is_told_that_nobody_takes_audio(media: Media) -> None:
+    phone = await media.telephone("one")
+    phone.say_frame(bytes(160))
+    await media.order(HoldLeg("one", True))  # whether it is heard is another matter
+    media.network.sockets[phone.port].refuses = True
+    await asyncio.sleep(2 * REPORT_S)
+    assert set(media.told(LegDirections)) == {LegDirections("one", True, False)}
+    media.network.sockets[phone.port].refuses = False
+    await asyncio.sleep(4 * REPORT_S)
+    assert media.told(LegDirections)[-1] == LegDirections("one", True, True)
+
+
+@on_virtual_time
+async def test_a_telephone_without_rtcp_takes_audio(media: Media) -> None:
+    phone = await media.telephone("one")
+    phone.say_frame(bytes(160))
+    await media.order(HoldLeg("one", True))
+    media.network.sockets[phone.port + 1].refuses = True
+    await asyncio.sleep(4 * REPORT_S)
+    assert media.counts()["unreachable"] > 1
+    assert media.told(LegDirections) == []
+
+
 def test_a_telephone_that_never_says_anything_is_gone() -> None:
     async def main() -> None:
         media = Media(timeout_s=10.0)
@@ -790,7 +828,7 @@ async def test_of_two_telephones_in_a_call_the_first_decides(media: Media) -> No
     assert set(slots) == {best_slot(0.0013, None)}
     await media.order(EndLeg("one", ""))
     await at_phase(0.0113)
-    await two.say(tone(500, 10.0))
+    await two.say(tone(500, WATCH_EVERY * 1.5 * REPORT_S + 1))  # at the latest then it is looked again
     assert media.slot() == best_slot(0.0113, None) != slots[0]  # It is the other's turn.
 
 

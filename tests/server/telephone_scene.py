@@ -33,6 +33,7 @@ from offhook.legs.sip.stack import SipStack
 from offhook.legs.sip.transport import Listen
 from offhook.legs.udp import Address, Ancillary, UdpSocket
 from offhook.server.config import Settings
+from offhook.server.phone_book import PhoneBook
 from offhook.server.sip_service import _stack_settings
 from offhook.server.telephones import Telephones
 from offhook.wire.ids import stable_user
@@ -292,15 +293,9 @@ class Scene:
         self.settings = made = Settings(**chosen, **settings)
         self.rtp = RtpLegs(server.media.worker, PortRange(20_000, 20_199), open_socket=self.wires.open)
         self.raw_id = partial(stable_user, RESOURCE)
-        self.telephones = Telephones(
-            server.control,
-            made.sip,
-            SERVER,
-            [route.route() for route in made.route],
-            made.phone,
-            made.trunk,
-            self.raw_id,
-        )
+        book = PhoneBook(made.sip.region, self.raw_id)
+        book.use([route.route() for route in made.route], made.phone, made.trunk)
+        self.telephones = Telephones(server.control, made.sip, SERVER, book)
         self.stack = SipStack(
             replace(_stack_settings(made, SERVER), listen=(Listen("udp", SERVER, SIP_PORT),)),
             self.telephones.on_invite,

@@ -234,9 +234,10 @@ def test_a_registrar_says_in_to_who_was_dialled(in_memory: InMemory, user: str, 
             request_uri=parse_uri(f"sip:{user}@192.0.2.1"),
             to=Address(parse_uri(f"sip:{to}@x.example" if to else "sip:x.example")),
         )
-        assert scene.telephones.dialled(session) == (dialled or scene.raw_id("account"))
-        scene.telephones.referrals.trunks = {}
-        assert scene.telephones.dialled(session) == scene.telephones.address(user)
+        book = scene.telephones.book
+        assert book.dialled(session) == (dialled or scene.raw_id("account"))
+        book.use((), (), ())
+        assert book.dialled(session) == book.address(user)
 
     async def main(server: MemoryServer) -> None:
         await scenario(Scene(server, trunk={"register": "sip:192.0.2.2", "user": "account", "password": "secret"}))

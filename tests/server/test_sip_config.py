@@ -9,6 +9,7 @@ import pytest
 from tests.audio.libopus import needs_opus
 
 from offhook.audio import g722, opus
+from offhook.server import sip_config
 from offhook.server.config import ConfigError, Settings
 from offhook.server.dialplan import Route
 
@@ -89,6 +90,7 @@ def test_what_makes_no_sense_is_said(tmp_path: Path, toml: str, problem: str) ->
 
 
 TRUNK = '[[trunk]]\nname = "x"\nallow = ["192.0.2.1"]\n'
+LOGS_IN = 'challenge = true\nuser = "u"\npassword = "p"\n'
 
 
 @pytest.mark.parametrize(
@@ -100,12 +102,24 @@ TRUNK = '[[trunk]]\nname = "x"\nallow = ["192.0.2.1"]\n'
         ("[sip]\nport = 0\n" + TRUNK + '[[route]]\nprefix = "+"\ntrunk = "x"', "no server to send calls to"),
         ('[sip]\nport = 0\n[[trunk]]\nname = "x"', "nobody may call by it"),
         ("[sip]\nport = 0\n" + TRUNK + "challenge = true", "need user and password"),
+        ("[sip]\nport = 0\n" + TRUNK + LOGS_IN + TRUNK.replace("x", "y") + LOGS_IN, "user: there are several 'u'"),
     ],
 )
 def test_what_contradicts_itself_keeps_the_server_from_starting(tmp_path: Path, toml: str, problem: str) -> None:
     settings = load(tmp_path, toml)
     with pytest.raises(ConfigError, match=re.escape(problem)):
         settings.check()
+
+
+def test_without_libsrtp_nothing_is_encrypted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    required = load(tmp_path, '[sip]\nport = 0\nsrtp = "required"')
+    required.check()
+    assert required.sip.encryption == "required"
+    assert load(tmp_path, WHOLE).sip.encryption == "allowed"
+    monkeypatch.setattr(sip_config, "find_spec", lambda name: None)
+    assert load(tmp_path, WHOLE).sip.encryption == "off"
+    with pytest.raises(ConfigError, match=re.escape('sip.srtp: "required" needs pylibsrtp')):
+        required.check()
 
 
 @needs_opus

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.server.telephone_scene import CALLER, DESK, DESK_NUMBER, MOBILE, SERVER, SHOP, TRUNK, Line, Scene, hold
+from tests.server.telephone_scene import (
+    CALLER,
+    DESK,
+    DESK_NUMBER,
+    MOBILE,
+    SERVER,
+    SHOP,
+    TRUNK,
+    Line,
+    Scene,
+    hold,
+    streaming,
+)
 
-from offhook.legs.sip.events import Ended, ReferProgress, Referred
+from offhook.legs.sip.events import Answered, Ended, Event, ReferProgress, Referred
+from offhook.media import tidings
+from offhook.server.placement import Worker
 from offhook.server.referrals import REFER_S
+from offhook.server.tidings import Tidings
 
 if TYPE_CHECKING:
     from tests.conftest import InMemory
@@ -63,6 +80,53 @@ def test_if_the_target_does_not_come_all_is_as_before(in_memory: InMemory, statu
         line.live.refer(SHOP_URI)
         await scene.server.settle(1)
         assert codes(line)[-1] == 200
+
+    hold(in_memory, scenario)
+
+
+def joining_takes(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """As with a worker that has to do: that a leg has joined its call is told later."""
+    handle = Tidings.on_tiding
+
+    def late(self: Tidings, worker: Worker, tiding: tidings.Tiding) -> None:
+        delay = seconds * isinstance(tiding, tidings.LegJoined)
+        asyncio.get_running_loop().call_later(delay, handle, self, worker, tiding)
+
+    monkeypatch.setattr(Tidings, "on_tiding", late)
+
+
+def when_answered(line: Line, act: Callable[[], object]) -> None:
+    """Have a telephone do something with the ACK."""
+
+    def on_event(event: Event) -> None:
+        line.on_event(event)
+        if isinstance(event, Answered):
+            act()
+
+    line.live.on_event = on_event
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_a_refer_that_comes_with_the_ack_waits_for_its_leg(
+    in_memory: InMemory, monkeypatch: pytest.MonkeyPatch, joins: bool
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        joining_takes(monkeypatch, 0.5 if joins else 60)
+        line = scene.desk.call("+15550199")
+        when_answered(line, lambda: line.live.refer(SHOP_URI))
+        await scene.server.settle(0.5)
+        await scene.server.answer(mediaStreamingOptions=streaming())
+        await scene.server.settle(2)
+        if joins:
+            assert codes(line) == [100, 180, 200]
+            assert line.over
+            assert scene.app_hears() == {1100}
+        else:
+            assert codes(line) == [100]
+            line.live.hang_up()
+            await scene.server.settle(60)
+            assert not scene.shop.lines
+        assert not scene.telephones.referrals._waiting
 
     hold(in_memory, scenario)
 
@@ -226,6 +290,20 @@ def test_a_phone_makes_one_call_of_two(in_memory: InMemory, from_the_apps_side: 
         scene.shop.line.live.hang_up()
         await scene.server.settle(1)
         assert scene.server.kinds(app)[-1] == "CallDisconnected"
+
+    hold(in_memory, scenario)
+
+
+def test_one_of_two_calls_that_has_just_been_answered(in_memory: InMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(scene: Scene) -> None:
+        with_app, _ = await scene.answered(scene.desk)
+        joining_takes(monkeypatch, 0.5)
+        with_shop = scene.desk.call("shop")
+        when_answered(with_shop, lambda: with_app.live.refer(SHOP_URI, with_shop.live.replaces_me))
+        await scene.server.settle(2)
+        assert codes(with_app) == [100, 200]
+        assert (with_app.over, with_shop.over) == (True, True)
+        assert scene.app_hears() == {1100}
 
     hold(in_memory, scenario)
 

@@ -22,6 +22,7 @@ import pytest
 from aiohttp import web
 
 from offhook.audio import pcm
+from offhook.legs.sip.locate import Target
 from offhook.legs.sip.uri import parse_uri
 from offhook.server import options_probe, processes, supervisor
 from offhook.server.config import DEVELOPMENT_KEY, Settings
@@ -495,7 +496,8 @@ def test_a_new_control_process_has_the_sip_ports_of_the_one_that_was_killed(tmp_
         assert await options(ready["sip"]) == 200
 
     async def options(port: int) -> int:
-        return await options_probe.ask(parse_uri(f"sip:127.0.0.1:{port};transport=tcp"), ssl.create_default_context())
+        uri, target = parse_uri(f"sip:127.0.0.1:{port};transport=tcp"), Target("tcp", "127.0.0.1", port)
+        return await options_probe.ask(uri, target, ssl.create_default_context())
 
     trunk = {"name": "here", "allow": ["127.0.0.0/8"]}
     hold(tmp_path, scenario, sip={"port": 0, "tls_port": 0}, trunk=[trunk], workers=1)

@@ -56,6 +56,8 @@ class RtpLeg:
         self._connected = False
         self._held = False
         self._heard, self._heard_at = 0, 0.0  # as `silence` saw them
+        self._unreachable = 0  # as `directions` saw it
+        self.told_directions = (True, True)
 
     @property
     def codec(self) -> str:
@@ -184,6 +186,12 @@ class RtpLeg:
         if not self._connected or self._held or heard != self._heard:
             self._heard, self._heard_at = heard, now
         return now - self._heard_at
+
+    def directions(self, silent_s: float) -> tuple[bool, bool]:
+        """Return whether it is heard, and whether it is reached, as far as one can tell: nothing came for `silent_s`,
+        or its host has said since the last call of this that nobody listens there."""
+        before, self._unreachable = self._unreachable, self.path.unreachable - self.path.unreachable_reports
+        return self.silence() < silent_s, self._unreachable == before
 
     def end(self) -> None:
         """Leave the mix, say goodbye and close the sockets."""

@@ -30,13 +30,14 @@ from offhook.media.link import (
 )
 from offhook.media.plane import DEFAULT_RATE
 from offhook.media.stream import MediaStream
-from offhook.media.tidings import LegFigures, LegGone, RtpOpened
+from offhook.media.tidings import LegDirections, LegFigures, LegGone, RtpOpened
 from offhook.media.worker import MediaWorker
 
 if TYPE_CHECKING:
     from offhook.legs.srtp import Srtp
 
 REPORT_S = 5.0  # between reports, by half more or less at random (RFC 3550 section 6.2)
+SILENT_S = 5.0  # without a packet, as reviews see it, and control is told: 20 s after the last one at most
 WATCH_EVERY = 3  # reports, 15 s: then it is looked anew when packets arrive; clocks drift apart by 1 ms in 20 s
 TIMEOUT_S = 60.0  # without a packet, of a telephone that is not on hold
 CROWD = 64  # rows that a slot may have more than twice its share, and still be chosen
@@ -202,6 +203,10 @@ class RtpLegs:
             self._worker.tell(LegGone(leg.id, f"no RTP came for {self._timeout_s:g} s"))
             return
         self._review_later(leg, number + 1)
+        directions = leg.directions(SILENT_S)
+        if directions != leg.told_directions or not all(directions):  # Again: control may have been killed meanwhile.
+            leg.told_directions = directions
+            self._worker.tell(LegDirections(leg.id, *directions))
         leg.report()
         if not number % WATCH_EVERY:
             leg.receiver.watch()

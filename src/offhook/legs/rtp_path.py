@@ -36,6 +36,7 @@ class Path:
         self.keys = keys
         self.srtp = srtp
         self.unsent = self.unreachable = self.strangers = self.forged = 0
+        self.unreachable_reports = 0  # of `unreachable`, those about the port for RTCP: not everybody has one
 
     def send(self, packet: bytes) -> bool:
         """Send an RTP packet to `remote`, which is known; return whether the kernel took it."""
@@ -94,6 +95,7 @@ class Path:
 
         if not udp.drain(self._rtcp_socket, one):
             self.unreachable += 1
+            self.unreachable_reports += 1
 
     def close(self) -> None:
         """Nothing comes and goes any more."""

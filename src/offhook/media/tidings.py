@@ -77,6 +77,19 @@ class LegFigures(Tiding, frozen=True):
     gauges: dict[str, float]
 
 
+class LegDirections(Tiding, frozen=True):
+    """Which ways the audio of a telephone goes: told when it has changed, and every few seconds while one is missing.
+    At first it goes both.
+
+    `heard`: something came in the last seconds, or the telephone is on hold. `reached`: its host does not say that
+    nobody listens there.
+    """
+
+    leg: str
+    heard: bool
+    reached: bool
+
+
 class DigitsPressed(Tiding, frozen=True):
     leg: str
     tones: str

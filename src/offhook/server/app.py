@@ -26,7 +26,7 @@ from offhook.media import socket_link
 from offhook.media.egress import AddressPolicy
 from offhook.media.memory_link import memory_pair
 from offhook.media.tidings import Tiding
-from offhook.server import identity, logs, openapi, sip_service, tls
+from offhook.server import identity, logs, openapi, sip_service, telephone_report, tls
 from offhook.server.api import Api
 from offhook.server.call_records import RecordFile
 from offhook.server.callers import Callers
@@ -233,6 +233,7 @@ class Server(Listening):
             routes += Callers(control, verifier, settings.resource, time.time).routes()
             routes += BrowserPhone(control, settings.resource, settings.names).routes()
         ids = IdMint(node=settings.node)
+        routes.append(telephone_report.route(settings, control, self.sip, verifier))
         return routes + Api(control, verifier, ids, settings.resource, policy, time.time).routes()
 
     def _open_routes(self, signer: TokenSigner, endpoints: Endpoints) -> list[Route]:

@@ -1,7 +1,7 @@
 """What `offhook doctor` looks at: whether a server with this configuration could start, and telephones reach it.
 
 Nothing of a running server is changed, and nothing leaves the machine but what the configuration names: the names of
-trunks are resolved, and each is sent one OPTIONS.
+trunks are looked up, and each machine that they lead to is sent one OPTIONS. A STUN server is asked if one is named.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from typing import Literal, NamedTuple
 
 from cryptography import x509
 
-from offhook.legs.sip.uri import parse_uri
-from offhook.server import options_probe, tls
+from offhook.legs.sip.flows import family_of
+from offhook.legs.sip.locate import PORTS, Locator, Target
+from offhook.legs.sip.uri import Uri, parse_uri
+from offhook.legs.sip.ways import LOOK_UP_S
+from offhook.server import options_probe, stun, tls
 from offhook.server.config import ConfigError, Settings
 from offhook.server.listening import SERVER_FILE, listen
 
@@ -40,8 +43,16 @@ class Finding(NamedTuple):
     text: str
 
 
-async def examine(config: Path | None = None, data_dir: Path | None = None) -> AsyncIterator[Finding]:
-    """Look at everything, in order; what cannot be looked at for want of something before it is left out."""
+async def examine(
+    config: Path | None = None,
+    data_dir: Path | None = None,
+    stun_server: tuple[str, int] | None = None,
+    locator: Locator | None = None,
+) -> AsyncIterator[Finding]:
+    """Look at everything, in order; what cannot be looked at for want of something before it is left out.
+
+    `stun_server` (host and port) is asked which address it sees; `locator` finds trunks, its own one if None.
+    """
     try:
         settings = Settings.load(config, **({"data_dir": data_dir} if data_dir else {}))
         settings.check()
@@ -52,9 +63,11 @@ async def examine(config: Path | None = None, data_dir: Path | None = None) -> A
     yield Finding("ok", "configuration", f"{settings.profile} profile, bound to {settings.host}")
     for finding in (*_certificate(settings), *_ports(settings), *_limits(settings), *_advertised(settings)):
         yield finding
+    if stun_server is not None:
+        yield await _seen_by(stun_server, settings)
     for trunk in settings.trunk:
         for uri in dict.fromkeys(filter(None, (trunk.server, trunk.register_))):
-            yield await _trunk(f"trunk {trunk.name}", uri, settings)
+            yield await _trunk(f"trunk {trunk.name}", uri, settings, locator or Locator())
     yield await _clock()
 
 
@@ -110,9 +123,8 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         try:
             _try_port(host, port, kind)
         except OSError as error:
-            if running is not None and error.errno == errno.EADDRINUSE:
-                text = f"is taken, and a server runs here (process {running}): well, if it is its"
-                yield Finding("warn", subject, text)
+            if running is not None and error.errno == errno.EADDRINUSE and port in running.ports:
+                yield Finding("ok", subject, f"the server that runs here has it (process {running.pid})")
             else:
                 yield Finding("FAIL", subject, f"{error.strerror or error}: stop what has it, or take another")
         else:
@@ -129,17 +141,26 @@ def _try_port(host: str, port: int, kind: socket.SocketKind) -> None:
         probe.bind(address)
 
 
-def _running(data_dir: Path) -> int | None:
-    """Return the process that wrote the server file, if it is there still."""
+class _Running(NamedTuple):
+    """The server that runs with this data directory, as far as it says."""
+
+    pid: int
+    ports: set[int]
+
+
+def _running(data_dir: Path) -> _Running | None:
+    """Return who wrote the server file, if it is there still."""
     try:
-        pid = int(json.loads((data_dir / SERVER_FILE).read_bytes())["pid"])
+        told = json.loads((data_dir / SERVER_FILE).read_bytes())
+        ends = [str(told.get(name)).rpartition(":")[2] for name in ("http", "https", "sip", "sips")]
+        server = _Running(int(told["pid"]), {int(end) for end in ends if end.isdigit()})
         if os.name == "posix":
-            os.kill(pid, 0)
+            os.kill(server.pid, 0)
     except PermissionError:
-        return pid  # somebody else's, but there
-    except (OSError, ValueError, KeyError, TypeError):
+        return server  # somebody else's, but there
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return pid
+    return server
 
 
 def _limits(settings: Settings) -> Iterator[Finding]:
@@ -160,6 +181,20 @@ def _limits(settings: Settings) -> Iterator[Finding]:
         text = f"{pairs} pairs; max_calls is {settings.max_calls}"
         enough = pairs >= settings.max_calls
         yield Finding("ok" if enough else "warn", "RTP ports", text if enough else f"{text}: widen sip.rtp_ports")
+        yield from _rtp_ends(settings)
+
+
+def _rtp_ends(settings: Settings) -> Iterator[Finding]:
+    """Try the first and the last port for audio."""
+    host, (first, last) = settings.sip.host or settings.host, settings.sip.rtp_ports
+    for port in (first, last):
+        try:
+            _try_port(host, port, socket.SOCK_DGRAM)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and _running(settings.data_dir) is not None:
+                continue  # a call of the server that runs here, most likely
+            text = f"{error.strerror or error}: leave out what another program has, or stop it (sip.rtp_ports)"
+            yield Finding("FAIL", f"RTP port {port}", text)
 
 
 def _advertised(settings: Settings) -> Iterator[Finding]:
@@ -204,18 +239,76 @@ async def _clock() -> Finding:
 # ---------------------------------------------------------------------------------------------- trunks
 
 
-async def _trunk(subject: str, text: str, settings: Settings) -> Finding:
+async def _trunk(subject: str, text: str, settings: Settings, locator: Locator) -> Finding:
+    try:
+        uri = parse_uri(text)
+        targets = await _targets(uri, settings, locator)
+    except socket.gaierror as error:
+        return Finding("FAIL", subject, f"the name in {text} does not resolve ({error.strerror}): is its name right?")
+    except (OSError, ValueError) as error:
+        return Finding("FAIL", subject, f"{text} leads nowhere: {error}")
+    if not targets:
+        return Finding("FAIL", subject, f"{text} leads nowhere: DNS has no server for a transport that is on here")
+    trust = tls.client_context([settings.ca] if settings.ca else [])
+    answers = await asyncio.gather(*(_options(uri, target, trust) for target in targets))
+    if family_of(uri.host) is not None:
+        return Finding(answers[0].level, subject, f"{text} {answers[0].text}")
+    there = [f"{target.host} port {target.port} by {target.transport}" for target in targets]
+    told = "; ".join(f"{place} {answer.text}" for place, answer in zip(there, answers, strict=True))
+    levels = {answer.level for answer in answers}
+    level = answers[0].level if len(levels) == 1 else "warn"  # Some are there: calls go by those.
+    return Finding(level, subject, f"{text}: {told}")
+
+
+async def _targets(uri: Uri, settings: Settings, locator: Locator) -> list[Target]:
+    transport = uri.transport or "udp"
+    if transport not in PORTS:
+        raise ValueError(f"there is no transport {transport}")
+    if family_of(uri.host) is not None:
+        return [Target(transport, uri.host, uri.port or PORTS[transport])]
+    ours = [*(("udp", "tcp") if settings.sip.port is not None else ()), *(("tls",) if settings.sip.tls_port else ())]
+    try:
+        async with asyncio.timeout(LOOK_UP_S):
+            targets = await locator.locate(uri, ours or ["udp"])
+    except TimeoutError:
+        raise OSError(f"no name server has answered within {LOOK_UP_S:g} s") from None
+    family = family_of(settings.sip.host or settings.host) or socket.AF_INET  # our only UDP socket's
+    return [target for target in targets if target.transport != "udp" or family_of(target.host) == family]
+
+
+class _Answer(NamedTuple):
+    level: Literal["ok", "warn", "FAIL"]
+    text: str
+
+
+async def _options(uri: Uri, target: Target, trust: ssl.SSLContext) -> _Answer:
     loop = asyncio.get_running_loop()
     start = loop.time()
     try:
-        uri = parse_uri(text)
-        trust = tls.client_context([settings.ca] if settings.ca else [])
-        status = await options_probe.ask(uri, trust)
-    except socket.gaierror as error:
-        return Finding("FAIL", subject, f"the name in {text} does not resolve ({error.strerror}): is its name right?")
+        status = await options_probe.ask(uri, target, trust)
     except TimeoutError:
-        why = "is it up, does it know this address, is a firewall between?"
-        return Finding("warn", subject, f"{text} does not answer OPTIONS: {why}")
-    except (ssl.SSLError, OSError, ValueError) as error:
-        return Finding("FAIL", subject, f"{text} cannot be reached: {error}")
-    return Finding("ok", subject, f"{text} answers OPTIONS with {status}, after {(loop.time() - start) * 1000:.0f} ms")
+        return _Answer("warn", "does not answer OPTIONS (is it up, does it know this address, is a firewall between?)")
+    except (OSError, ValueError) as error:
+        return _Answer("FAIL", f"cannot be reached ({error})")
+    return _Answer("ok", f"answers OPTIONS with {status}, after {(loop.time() - start) * 1000:.0f} ms")
+
+
+async def _seen_by(server: tuple[str, int], settings: Settings) -> Finding:
+    """Compare the address that the outside sees with the one that we tell it."""
+    subject, host = "public address", settings.sip.advertised or settings.sip.host or settings.host
+    try:
+        ours = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)
+    except OSError:
+        ours = []  # that was told
+    try:
+        seen = await stun.mapped_address(*server, family=ours[0][0] if ours else socket.AF_UNSPEC)
+    except OSError as error:
+        return Finding(
+            "warn", subject, f"{error.strerror or error}: is {server[0]} a STUN server, may UDP leave this machine?"
+        )
+    if not settings.sip.on:
+        return Finding("ok", subject, seen)
+    if seen in {str(address[0]) for *_, address in ours}:
+        return Finding("ok", subject, f"{seen}, which is what telephones are told")
+    text = f"{seen}, but telephones are told {host}: set sip.advertised for those outside of this network"
+    return Finding("warn", subject, text)

@@ -7,6 +7,7 @@ import secrets
 import ssl
 
 from offhook.legs.sip import grammar
+from offhook.legs.sip.locate import Target
 from offhook.legs.sip.uri import Uri
 
 PATIENCE_S = 3.0  # for the connection, and again for the answer
@@ -14,21 +15,19 @@ REPEATS_S = (0.5, 1.0)  # between the copies of a request over UDP, then it is w
 ANSWER_BYTES = 64 << 10  # of what is read over TCP
 
 
-async def ask(uri: Uri, trust: ssl.SSLContext) -> int:
-    """Return the status that the server answers with: any one says that it is there.
+async def ask(uri: Uri, target: Target, trust: ssl.SSLContext) -> int:
+    """Return the status with which `target`, where `uri` leads, answers: any one says that it is there.
 
-    Raises `TimeoutError` without an answer, `OSError` without a way, `ValueError` for a transport that is not spoken
-    here, and for an answer that is not SIP.
+    Raises `TimeoutError` without an answer, `OSError` without a way, `ValueError` for an answer that is not SIP.
     """
-    transport = uri.transport or "udp"
-    port = uri.port or (5061 if transport == "tls" else 5060)
+    transport, address, port = target
     if transport == "udp":
-        return await _ask_udp(uri, port)
-    if transport not in ("tcp", "tls"):
-        raise ValueError(f"there is no transport {transport}")
+        return await _ask_udp(uri, address, port)
+    secure, name = (trust, uri.host) if transport == "tls" else (None, None)
     async with asyncio.timeout(PATIENCE_S):
-        secure = trust if transport == "tls" else None
-        reader, writer = await asyncio.open_connection(uri.host, port, ssl=secure, limit=ANSWER_BYTES)
+        reader, writer = await asyncio.open_connection(
+            address, port, limit=ANSWER_BYTES, ssl=secure, server_hostname=name
+        )
     try:
         host, own, *_ = writer.get_extra_info("sockname")
         writer.write(_options(uri, transport, host, own))
@@ -54,9 +53,9 @@ class _Answer(asyncio.DatagramProtocol):
             self.status.set_exception(error)
 
 
-async def _ask_udp(uri: Uri, port: int) -> int:
+async def _ask_udp(uri: Uri, address: str, port: int) -> int:
     loop = asyncio.get_running_loop()
-    transport, answer = await loop.create_datagram_endpoint(_Answer, remote_addr=(uri.host, port))
+    transport, answer = await loop.create_datagram_endpoint(_Answer, remote_addr=(address, port))
     try:
         host, own, *_ = transport.get_extra_info("sockname")
         request = _options(uri, "udp", host, own)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from offhook.call import messages as m
 from offhook.call import people
 from offhook.call import people_messages as p
-from offhook.call.model import ConnectionState, EndCause
+from offhook.call.model import ConnectionState, EndCause, LegState
 from offhook.call.refusals import Refused
 from offhook.legs.sip import events
 from offhook.legs.sip.incoming import IncomingSession
@@ -24,13 +24,12 @@ from offhook.legs.sip.negotiation import NotAcceptable
 from offhook.legs.sip.session import Session
 from offhook.legs.sip.uri import Uri, parse_uri
 from offhook.server import causes
-from offhook.server.dialplan import dial
+from offhook.server.lines import Line
 from offhook.server.records import CallRecord
-from offhook.server.sip_config import Trunk
 
 if TYPE_CHECKING:
     from offhook.server.control import Control
-    from offhook.server.telephones import Line, Telephones
+    from offhook.server.telephones import Telephones
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +59,8 @@ class Referrals:
     def __init__(self, control: Control, telephones: Telephones) -> None:
         self._control = control
         self._telephones = telephones
-        self.trunks: Mapping[str, Trunk] = {}  # by name
         self._asked: dict[str, _Asked] = {}  # by leg of the transferee
+        self._waiting: dict[str, tuple[Line, events.Referred]] = {}  # by leg of the telephone
 
     # ------------------------------------------------------------------------------------------ a telephone asks
 
@@ -71,6 +70,25 @@ class Referrals:
         if not self._may_refer(session):
             log.info("%s may not transfer calls", session.phone or f"trunk {session.trunk}")
             session.refuse_refer(403)
+        else:
+            self._start(line, referred)
+
+    def on_joined(self) -> None:
+        """A leg has joined its call, or is gone: go on with what has waited for that."""
+        for leg in tuple(self._waiting):
+            if (waited := self._waiting.pop(leg, None)) is not None:
+                self._start(*waited)
+
+    def _start(self, line: Line, referred: events.Referred) -> None:
+        """Do what a telephone wants, as soon as its legs are in their calls.
+
+        A REFER may come from the 200 on, and a leg joins its call a few ticks later: when the media worker says so. No
+        time is set, as a leg that does not join ends.
+        """
+        session = _session(line)
+        other = None if referred.replaces is None else self._line_of(referred.replaces)
+        if self._joins(line) or (other is not None and self._joins(other)):
+            self._waiting[line.leg] = line, referred
             return
         try:
             if referred.replaces is None:
@@ -82,8 +100,14 @@ class Referrals:
         except _NotPossible as problem:
             session.refer_progress(problem.code, str(problem))
 
+    def _joins(self, line: Line) -> bool:
+        """Whether a telephone's leg is about to be in its call."""
+        record = self._control.registry.by_leg.get(line.leg)
+        leg = None if record is None else record.data.legs.get(line.leg)
+        return line.answered and leg is not None and leg.state in (LegState.WAITING, LegState.RINGING)
+
     def _may_refer(self, session: Session) -> bool:
-        trunk = self.trunks.get(session.trunk)
+        trunk = self._telephones.book.trunk(session.trunk)
         return bool(session.phone) or (trunk is not None and trunk.allow_transfer)
 
     def _refer(self, line: Line, to: Uri) -> None:
@@ -91,7 +115,7 @@ class Referrals:
         if not (to.dialable and to.user):
             raise _NotPossible(404, "Nobody Named")
         record = self._record(line)
-        target = self._telephones.address(to.user)
+        target = self._telephones.book.address(to.user)
         self._control.exchange.submit(record, p.Refer(line.leg, record.worker.ids.guid(), target))
 
     def _unite(self, line: Line, replaces: events.Replaces) -> None:
@@ -145,7 +169,7 @@ class Referrals:
         with self._control.exchange.steps.step():
             line = self._telephones.expect(session, record.worker)
             try:
-                party = self._telephones.caller(session)
+                party = self._telephones.book.caller(session)
                 self._control.exchange.submit(record, p.TakePlace(line.leg, before.leg, party))
             except Refused:
                 self._telephones.forget(line)
@@ -169,7 +193,8 @@ class Referrals:
     def asks(self, line: Line, target: str) -> bool:
         """Whether a transfer of this telephone to `target` (a raw id) is its trunk's to make: both are reached by it,
         and it is set to `transfer = "refer"`."""
-        if line.session is None or self._telephones.is_phone(target) or self._control.registry.phones_of(target):
+        book = self._telephones.book
+        if line.session is None or book.phone_user(target) is not None or self._control.registry.phones_of(target):
             return False
         return line.answered and self._refer_to(line.session.trunk, target) is not None
 
@@ -183,10 +208,10 @@ class Referrals:
         session.refer(str(uri))
 
     def _refer_to(self, name: str, target: str) -> Uri | None:
-        trunk = self.trunks.get(name)
-        if trunk is None or trunk.transfer != "refer" or not target.startswith("4:+"):
+        trunk = self._telephones.book.trunk(name)
+        if trunk is None or trunk.transfer != "refer":
             return None
-        dialled = dial(self._telephones.routes, target[2:])
+        dialled = self._telephones.book.dial(target)
         if dialled is None or dialled.trunk != name:
             return None
         return Uri(dialled.number, parse_uri(trunk.server).host)
@@ -216,11 +241,16 @@ class Referrals:
 
     def forget(self, leg: str) -> None:
         """The line is gone."""
+        self._settle(leg)
+        self._waiting.pop(leg, None)
+        self.on_joined()
+
+    def _settle(self, leg: str) -> None:
         if (asked := self._asked.pop(leg, None)) is not None:
             asked.timer.cancel()
 
     def _end(self, line: Line, report: m.Report) -> None:
-        self.forget(line.leg)
+        self._settle(line.leg)
         self._control.report(line.leg, report)
 
 

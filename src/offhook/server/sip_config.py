@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Literal
 
@@ -72,7 +73,7 @@ class Sip(_Section):
         default=["PCMU", "PCMA"], min_length=1, description="Codecs, the preferred one first."
     )
     srtp: Literal["off", "allowed", "required"] = Field(
-        default="allowed", description="Encrypted audio (SDES): never, when the other side offers it, or always."
+        default="allowed", description="Encrypted audio (SDES): never, when the other side has it too, or always."
     )
 
     @model_validator(mode="after")
@@ -85,6 +86,11 @@ class Sip(_Section):
     @property
     def on(self) -> bool:
         return self.port is not None or self.tls_port is not None
+
+    @property
+    def encryption(self) -> Literal["off", "allowed", "required"]:
+        """What `srtp` comes to: where libsrtp is not installed, none is allowed."""
+        return "off" if self.srtp == "allowed" and not _has_libsrtp() else self.srtp
 
 
 class Trunk(_Section):
@@ -134,11 +140,18 @@ class RouteTo(_Section):
         return Route(self.prefix, self.trunk, self.strip, self.prepend, self.caller_id, tuple(self.caller_ids))
 
 
+def _has_libsrtp() -> bool:
+    return find_spec("pylibsrtp") is not None
+
+
 def contradictions(sip: Sip, trunks: list[Trunk], phones: list[SipPhone], routes: list[RouteTo]) -> list[str]:
     """Return a line for everything that does not fit together."""
     problems = [f"sip.codecs: {reason}" for reason in map(codecs.missing, sip.codecs) if reason]
+    if sip.srtp == "required" and not _has_libsrtp():
+        problems.append('sip.srtp: "required" needs pylibsrtp: pip install "offhook[srtp]"')
     names = {trunk.name for trunk in trunks}
-    for kind, keys in (("trunk", [trunk.name for trunk in trunks]), ("phone", [phone.user for phone in phones])):
+    users = [*(trunk.user for trunk in trunks if trunk.challenge), *(phone.user for phone in phones)]
+    for kind, keys in (("trunk", [trunk.name for trunk in trunks]), ("user", users)):
         problems += [f"{kind}: there are several {key!r}" for key, count in Counter(keys).items() if count > 1]
     for route in routes:
         if route.trunk not in names:

@@ -14,6 +14,7 @@ from offhook.legs.sip.stack import SipStack
 from offhook.legs.sip.transport import Listen
 from offhook.server.config import Settings
 from offhook.server.control import Control
+from offhook.server.phone_book import PhoneBook
 from offhook.server.telephones import Telephones
 from offhook.wire.ids import stable_user
 
@@ -33,15 +34,9 @@ async def telephones(
         yield None
         return
     host = sip.host or settings.host
-    lines = Telephones(
-        control,
-        sip,
-        host,
-        [route.route() for route in settings.route],
-        settings.phone,
-        settings.trunk,
-        partial(stable_user, settings.resource),
-    )
+    book = PhoneBook(sip.region, partial(stable_user, settings.resource))
+    _fill(book, settings)
+    lines = Telephones(control, sip, host, book)
     stack = SipStack(_stack_settings(settings, host), lines.on_invite, tls_server, tls_client)
     lines.stack = stack
     control.exchange.use_telephones(lines)
@@ -62,7 +57,11 @@ def reload(stack: SipStack, control: Control, settings: Settings) -> None:
     if lines is not None:
         anew = _stack_settings(settings, "")
         stack.reload(anew.trunks, anew.phones)
-        lines.use([route.route() for route in settings.route], settings.phone, settings.trunk)
+        _fill(lines.book, settings)
+
+
+def _fill(book: PhoneBook, settings: Settings) -> None:
+    book.use([route.route() for route in settings.route], settings.phone, settings.trunk)
 
 
 def _stack_settings(settings: Settings, host: str) -> StackSettings:

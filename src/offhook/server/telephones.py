@@ -1,7 +1,6 @@
 """Telephones in calls: from SIP sessions to the messages of a `Call`, and back.
 
-A *line* is one telephone in one call: its SIP session, which lives here in the control process, and its RTP leg, which
-lives in the call's media worker. Where its audio goes is agreed in SDP; the worker is told by `OpenRtp` and `AgreeRtp`.
+Where the audio of a `Line` goes is agreed in SDP; its worker is told by `OpenRtp` and `AgreeRtp`.
 
     a telephone calls     INVITE ─► OpenRtp ─► RtpOpened ─► the callee rings ─► answered: 200 and ConnectLeg
     we call a telephone   Invite ─► OpenRtp ─► RtpOpened ─► INVITE ─► 200: AgreeRtp ─► LegAnswered ─► ConnectLeg
@@ -10,8 +9,6 @@ lives in the call's media worker. Where its audio goes is agreed in SDP; the wor
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,74 +19,38 @@ from offhook.legs.sip import events
 from offhook.legs.sip.dialog import MAX_FORWARDS
 from offhook.legs.sip.incoming import IncomingSession
 from offhook.legs.sip.memento import Memento
-from offhook.legs.sip.negotiation import Agreed, MediaPolicy, Negotiation, NotAcceptable, payload_type
+from offhook.legs.sip.negotiation import MediaPolicy, Negotiation, NotAcceptable, payload_type
 from offhook.legs.sip.session import Session
 from offhook.legs.sip.stack import SipStack
 from offhook.media import link
 from offhook.server import causes
 from offhook.server.adoption import LineCopy
-from offhook.server.dialplan import Route, called, dial
+from offhook.server.lines import Line
+from offhook.server.phone_book import PhoneBook, number_of
 from offhook.server.placement import Busy, Worker
 from offhook.server.records import CallRecord
 from offhook.server.referrals import Referrals
-from offhook.server.sip_config import Sip, SipPhone, Trunk
+from offhook.server.sip_config import Sip
 
 if TYPE_CHECKING:
     from offhook.server.control import Control
 
 log = logging.getLogger(__name__)
 
-CUSTOM = ("x-", "user-to-user")  # headers (lower case) that are passed on as SIP headers of the custom context
-CUSTOM_LIMIT = 20  # of them
-CONTEXT_CHARS = 1000  # of one of them
-
-
-@dataclass(eq=False)
-class Line:
-    """One telephone in one call."""
-
-    leg: str
-    worker: Worker
-    negotiation: Negotiation
-    session: Session | None = None  # None: the RTP port is being opened, then it is called
-    port: int = 0
-    agreed: Agreed | None = None
-    answered: bool = False
-    to: str = ""  # whom we call, a raw id
-    shown: Shown | None = None  # what it sees of who calls
-
 
 class Telephones:
     """Every line of this server. `stack` is set once it has been made with `on_invite`."""
 
-    def __init__(
-        self,
-        control: Control,
-        sip: Sip,
-        host: str,
-        routes: Sequence[Route],
-        phones: Sequence[SipPhone],
-        trunks: Sequence[Trunk],
-        raw_id: Callable[[str], str],
-    ) -> None:
-        """`host`: the address for audio. `raw_id` gives the raw id of a name that is no number."""
+    def __init__(self, control: Control, sip: Sip, host: str, book: PhoneBook) -> None:
+        """`host`: the address for audio."""
         self._control = control
-        self._sip = sip
         self._host = host
-        self._raw_id = raw_id
         self._shown_host = sip.advertised or host
-        self._policy = MediaPolicy(tuple(sip.codecs), srtp=sip.srtp)
+        self._policy = MediaPolicy(tuple(sip.codecs), srtp=sip.encryption)
         self._lines: dict[str, Line] = {}  # by leg
+        self.book = book
         self.referrals = Referrals(control, self)
         self.stack: SipStack | None = None
-        self.use(routes, phones, trunks)
-
-    def use(self, routes: Sequence[Route], phones: Sequence[SipPhone], trunks: Sequence[Trunk]) -> None:
-        """Set who can be called how, and who may transfer; calls that are there go on."""
-        self.routes = routes
-        self._phones = {phone.user: phone for phone in phones}
-        self._user_of = {self._phone_id(phone): phone.user for phone in phones}
-        self.referrals.trunks = {trunk.name: trunk for trunk in trunks}
 
     # ------------------------------------------------------------------------------------------ a telephone calls
 
@@ -103,7 +64,7 @@ class Telephones:
 
     def _take_call(self, session: IncomingSession) -> None:
         try:
-            caller, to = self.caller(session), self.dialled(session)
+            shown, to = self.book.shown(session), self.book.dialled(session)
             line = self.expect(session, self._control.place([to]))
         except NotAcceptable as error:
             session.reject(error.code, str(error))
@@ -113,7 +74,6 @@ class Telephones:
             session.reject(404, str(error), q850=1)
         else:
             session.ring()
-            shown = Shown(caller, session.from_.display[:256], _custom_context(session))
             self._control.call_from(line.worker, line.leg, self.opening(line), shown, to)
 
     def expect(self, session: IncomingSession, worker: Worker) -> Line:
@@ -122,46 +82,19 @@ class Telephones:
         agreed = None if session.offer is None else negotiation.consider(session.offer)
         leg = worker.ids.guid()
         self._lines[leg] = line = Line(leg, worker, negotiation, session, agreed=agreed)
-        self._keep(line)
+        line.keep()
         session.on_event = partial(self._on_event, line)
         return line
+
+    def answered_lines(self) -> list[Line]:
+        """Return the telephones that are in calls."""
+        return [line for line in self._lines.values() if line.answered]
 
     def line_of(self, session: Session) -> Line | None:
         """Return the line that a session is of."""
         return next((line for line in self._lines.values() if line.session is session), None)
 
-    def caller(self, session: IncomingSession) -> str:
-        """Return the raw id of who calls: a phone that has logged in is who it is, whatever it says."""
-        if session.phone:
-            return self._phone_id(self._phones[session.phone])
-        user = session.from_.uri.user
-        if not user or user.lower() == "anonymous":
-            return "4:anonymous"
-        return self.address(user)
-
-    def dialled(self, session: IncomingSession) -> str:
-        """Return the raw id of whom a telephone calls. A registrar sends us calls under the name that we have
-        registered there: who was dialled stands in To then."""
-        trunk, user = self.referrals.trunks.get(session.trunk), session.request_uri.user
-        registered = trunk is not None and trunk.register_ and user == trunk.user
-        return self.address((registered and session.to.uri.user) or user)
-
-    def address(self, user: str) -> str:
-        """Return the raw id of the user part of a SIP URI: a number where it is one, else somebody by name."""
-        if user in self._phones:
-            return self._phone_id(self._phones[user])
-        if user.lstrip("+").replace("-", "").replace(".", "").isdigit():
-            return f"4:{called(user, self._sip.region)}"
-        return self._raw_id(user)
-
-    def _phone_id(self, phone: SipPhone) -> str:
-        return f"4:{phone.number}" if phone.number else self._raw_id(phone.user)
-
     # ------------------------------------------------------------------------------------------ a telephone is called
-
-    def is_phone(self, party: str) -> bool:
-        """Whether a raw id is that of a phone of ours, logged in or not."""
-        return party in self._user_of
 
     def reaches(self, to: str, by_app: bool) -> bool:
         """Whether `to` (a raw id) is a telephone that can be called: logged in, or a number with a route.
@@ -170,16 +103,16 @@ class Telephones:
         """
         if self.stack is None:
             return False
-        user = self._user_of.get(to)
+        user = self.book.phone_user(to)
         if user is not None and self.stack.contacts(user):
             return True
-        return by_app and to.startswith("4:+") and dial(self.routes, to[2:]) is not None
+        return by_app and self.book.dial(to) is not None
 
     def call(self, worker: Worker, leg: str, to: str, shown: Shown) -> None:
         """Let a telephone ring, as `leg`. How it goes comes as reports."""
         negotiation = Negotiation(self._policy, self._shown_host)
         self._lines[leg] = line = Line(leg, worker, negotiation, to=to, shown=shown)
-        self._keep(line)
+        line.keep()
         worker.send(self.opening(line))
 
     def opening(self, line: Line) -> link.OpenRtp:
@@ -194,7 +127,7 @@ class Telephones:
             return
         line.port = port
         if line.session is not None:
-            self._keep(line)
+            line.keep()
             self._control.report(leg, m.LegReady(leg))
             return
         assert self.stack is not None
@@ -205,22 +138,28 @@ class Telephones:
             self._drop(line, EndCause.UNREACHABLE)
             return
         line.session.on_change = partial(self._on_change, line)
-        self._keep(line)
+        line.keep()
+
+    def on_directions(self, leg: str, heard: bool, reached: bool) -> None:
+        """Tiding: which ways its audio goes has changed."""
+        line = self._lines.get(leg)
+        if line is not None:
+            line.heard, line.reached = heard, reached
 
     def _invite(self, line: Line) -> Session:
         assert self.stack is not None
         assert line.shown is not None
         offer, on_event, shown = line.negotiation.offer(line.port), partial(self._on_event, line), line.shown
-        number = shown.caller.removeprefix("4:") if shown.caller.startswith("4:+") else ""
+        number = number_of(shown.caller)
         headers = tuple((shown.custom_context or {}).get("sipHeaders", {}).items())
         invite = partial(
             self.stack.invite, display=shown.name, headers=headers, max_forwards=self._max_forwards(line.leg)
         )
-        user = self._user_of.get(line.to)
+        user = self.book.phone_user(line.to)
         if user is not None and self.stack.contacts(user):
             from_ = f"sip:{number or 'anonymous'}@{self._shown_host}"
             return invite(user, from_, offer, on_event)
-        dialled = dial(self.routes, line.to[2:], number)
+        dialled = self.book.dial(line.to, number)
         if dialled is None:
             raise ValueError("no route leads there any more")
         from_ = f"sip:{dialled.caller_id or 'anonymous'}@{self._shown_host}"
@@ -256,8 +195,8 @@ class Telephones:
         else:
             description, agreed = line.negotiation.answer(line.session.offer, line.port)
             line.session.answer(description)
-            self._agree(line, agreed)
-        self._keep(line)
+            line.agree(agreed)
+        line.keep()
 
     def end(self, leg: str, cause: EndCause) -> None:
         """The call is over for this leg."""
@@ -275,7 +214,7 @@ class Telephones:
 
     def forget(self, line: Line) -> None:
         if self._lines.pop(line.leg, None) is not None:
-            line.worker.step.delete(_key(line.leg))
+            line.forget()
         self.referrals.forget(line.leg)
 
     def lost(self, leg: str) -> None:
@@ -302,12 +241,6 @@ class Telephones:
             self.referrals.ended(line, 200 if effect.cause is None else causes.refusal(effect.cause)[0])
 
     # ------------------------------------------------------------------------------------------ another process
-
-    def _keep(self, line: Line) -> None:
-        """Let the worker keep what a control process after this one has to know of the line."""
-        memento = None if line.session is None else line.session.memento()
-        copy = LineCopy(line.leg, line.port, line.agreed, line.negotiation.said, memento, line.to)
-        line.worker.step.put(_key(line.leg), copy)
 
     def adopt(self, worker: Worker, copy: LineCopy) -> None:
         """Take over a line of the control process before this one, whose call has been taken over.
@@ -336,12 +269,12 @@ class Telephones:
             with self._control.exchange.steps.step():
                 self._take(line, event)
                 if self._lines.get(line.leg) is line:
-                    self._keep(line)
+                    line.keep()
 
     def _on_change(self, line: Line) -> None:
         if self._lines.get(line.leg) is line:
             with self._control.exchange.steps.step():
-                self._keep(line)
+                line.keep()
 
     def _take(self, line: Line, event: events.Event) -> None:
         match event:
@@ -375,7 +308,7 @@ class Telephones:
         if record is None:
             return
         try:
-            self._agree(line, line.negotiation.accept(description))
+            line.agree(line.negotiation.accept(description))
         except NotAcceptable as error:
             log.warning("a telephone that rings has said what was not offered: %s", error)
             return
@@ -385,7 +318,7 @@ class Telephones:
         assert line.session is not None
         if description is not None:
             try:
-                self._agree(line, line.negotiation.accept(description))
+                line.agree(line.negotiation.accept(description))
             except NotAcceptable as error:
                 log.warning("a telephone answered with what was not offered: %s", error)
                 line.session.hang_up(q850=88)
@@ -406,36 +339,4 @@ class Telephones:
             line.session.refuse(488)
             return
         line.session.answer(answer)
-        self._agree(line, agreed)
-
-    def _agree(self, line: Line, agreed: Agreed) -> None:
-        line.agreed = agreed
-        keys = link.SrtpKeys(agreed.send_key, agreed.receive_key) if agreed.send_key else None
-        line.worker.send(
-            link.AgreeRtp(
-                line.leg,
-                agreed.codec,
-                agreed.payload_type,
-                agreed.dtmf_type,
-                agreed.remote,
-                agreed.rtcp_mux,
-                keys,
-                held=agreed.held,
-                receive_type=agreed.receive_type,
-                receive_dtmf_type=agreed.receive_dtmf_type,
-                dtmf_rate=agreed.dtmf_rate,
-                ptime_ms=agreed.ptime_ms,
-                parameters=agreed.parameters,
-            )
-        )
-
-
-def _key(leg: str) -> str:
-    """Return under which key the worker keeps a line; the leg's own may be a phone's."""
-    return f"line {leg}"
-
-
-def _custom_context(session: IncomingSession) -> dict[str, dict[str, str]] | None:
-    """Return the INVITE's own headers as IncomingCall's custom context; None when there are none."""
-    found = {name: value[:CONTEXT_CHARS] for name, value in session.headers if name.lower().startswith(CUSTOM)}
-    return {"sipHeaders": dict(list(found.items())[:CUSTOM_LIMIT])} if found else None
+        line.agree(agreed)

@@ -78,12 +78,16 @@ class Tidings:
                 self._about_leg(leg, m.LegAnswered(leg))
             case tidings.LegJoined(leg):
                 self._about_leg(leg, m.LegConnected(leg))
+                if self._exchange.telephones is not None:
+                    self._exchange.telephones.referrals.on_joined()
             case tidings.LegGone(leg, reason, left):
                 self._on_leg_gone(worker, leg, reason, link.call_of(left))
             case tidings.RtpOpened(leg, port) if self._exchange.telephones is not None:
                 if (record := self.registry.by_leg.get(leg)) is not None:
                     self._exchange.accounting.leg_opened(leg, record)
                 self._exchange.telephones.on_opened(leg, port)
+            case tidings.LegDirections(leg, heard, reached) if self._exchange.telephones is not None:
+                self._exchange.telephones.on_directions(leg, heard, reached)
             case tidings.LegFigures():
                 self._exchange.accounting.take_figures(tiding)
             case tidings.DigitsPressed(leg, tones):

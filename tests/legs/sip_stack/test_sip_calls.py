@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.legs.sip_stack.names import Named
 
 from offhook.legs.sip.events import (
     Q850,
@@ -20,6 +21,7 @@ from offhook.legs.sip.events import (
     ReferProgress,
     Referred,
 )
+from offhook.legs.sip.guard import Trunk
 from offhook.legs.sip.message import Request, Response
 
 if TYPE_CHECKING:
@@ -191,7 +193,8 @@ def test_nobody_is_there(scene: Scenes) -> None:
 
 def test_a_name_that_does_not_resolve_ends_with_503(scene: Scenes) -> None:
     async def play(one: Scene) -> None:
-        one.a.stack._transports.reach = lambda uri, use, near=None, pinned=False: use(None)  # type: ignore[method-assign]
+        one.a.stack._transports.locator = Named()
+        one.a.stack.reload([Trunk("other", server="sip:sip.provider.example")], [])
         leg = one.a.call()
         await asyncio.sleep(1)
         assert leg.ended.code == 503

@@ -90,6 +90,21 @@ def test_a_trunk_that_is_challenged_proves_itself_from_anywhere() -> None:
     assert proved(one, ELSEWHERE, user="pbx", password="key", as_="+15550100") == Admitted(trunk="pbx")
 
 
+@pytest.mark.parametrize("method", ["INVITE", "OPTIONS"])
+def test_a_trunk_without_addresses_is_known_by_its_proof_whoever_calls(method: str) -> None:
+    trunks = (*TRUNKS, Trunk("roaming", user="account", password="key", challenge=True))
+    one = Guard(trunks, [Phone("alice", "secret")], Verifier("offhook", b"secret"))
+    assert isinstance(one.judge(request(method, "+15550100"), ELSEWHERE, 0.0), Challenged)
+    proof = {"user": "account", "password": "key", "as_": "+15550100", "method": method}
+    assert proved(one, ELSEWHERE, **proof) == Admitted(trunk="roaming")  # type: ignore[arg-type]
+    assert one.judge(request("REGISTER", "stranger"), ELSEWHERE, 0.0) == Ignored()
+    for _ in range(FREE_FAILURES + 1):
+        proved(one, ELSEWHERE, **(proof | {"password": "guess"}))  # type: ignore[arg-type]
+    assert one.judge(request(method, "+15550100"), ELSEWHERE, 0.0) == Ignored()
+    one.reload(TRUNKS, [])
+    assert one.judge(request(method, "+15550100"), "203.0.113.1", 0.0) == Ignored()
+
+
 def test_where_we_are_registered_calls_come_from() -> None:
     one = guard()
     one.trust(ELSEWHERE, "carrier")
@@ -160,6 +175,7 @@ def test_the_tables_are_bounded() -> None:
         lambda: Guard([Trunk("t"), Trunk("t")], [], Verifier("r", b"s")),
         lambda: Guard([], [Phone("a", "1"), Phone("a", "2")], Verifier("r", b"s")),
         lambda: Guard([Trunk("t", user="a", password="x", challenge=True)], [Phone("a", "1")], Verifier("r", b"s")),
+        lambda: Guard([Trunk(name, user="a", password="x", challenge=True) for name in "tu"], [], Verifier("r", b"s")),
     ],
 )
 def test_settings_that_contradict_each_other(wrong: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -293,6 +294,46 @@ def test_srtp_that_is_refused(text: str, srtp: str) -> None:
         answered(text, MediaPolicy(srtp=srtp))  # type: ignore[arg-type]
 
 
+BEST_EFFORT = offer(f"a=crypto:7 {sdp.SUITE} {KEY}")
+
+
+@pytest.mark.parametrize(("srtp", "encrypted"), [("off", False), ("allowed", True), ("required", True)])
+def test_keys_are_taken_without_the_profile_of_srtp_too(srtp: Any, encrypted: bool) -> None:
+    description, agreed = answered(BEST_EFFORT, MediaPolicy(srtp=srtp))
+    (media,) = description.media
+    assert media.profile == "RTP/AVP"
+    assert [one.tag for one in media.crypto] == [7] * encrypted
+    assert agreed.receive_key == KEY * encrypted
+
+
+def test_who_answers_decides_whether_audio_is_encrypted() -> None:
+    ours = negotiation(MediaPolicy(srtp="allowed"))
+    first = sdp.parse(ours.offer(7000)).media[0]
+    (crypto,) = first.crypto
+    assert (first.profile, crypto.suite) == ("RTP/AVP", sdp.SUITE)
+    assert ours.accept(offer()).send_key == ""
+    forked = ours.accept(BEST_EFFORT)
+    assert (forked.send_key, forked.receive_key) == (crypto.key, KEY)
+    assert ours.accept(BEST_EFFORT.replace("RTP/AVP", "RTP/SAVP")) == forked
+    again = sdp.parse(ours.offer(7000)).media[0]
+    assert (again.profile, again.crypto) == ("RTP/AVP", (crypto,))
+    ours.accept(offer())
+    assert not sdp.parse(ours.offer(7000)).media[0].crypto  # It stays as it was agreed on.
+    assert ours.accept(BEST_EFFORT).send_key == ""  # An answer cannot add what was not offered.
+    with pytest.raises(NotAcceptable):
+        ours.accept(BEST_EFFORT.replace("RTP/AVP", "RTP/SAVP"))
+
+
+def test_the_profile_of_a_call_stays() -> None:
+    ours = negotiation(MediaPolicy(srtp="allowed"))
+    ours.answer(SECURE, 7000)
+    again = sdp.parse(ours.offer(7000)).media[0]
+    assert (again.profile, len(again.crypto)) == ("RTP/SAVP", 1)
+    ours.answer(offer(), 7000)
+    again = sdp.parse(ours.offer(7000)).media[0]
+    assert (again.profile, again.crypto) == ("RTP/AVP", ())
+
+
 # ------------------------------------------------------------------------------------------------ both sides
 
 policies = st.builds(
@@ -315,7 +356,7 @@ def test_two_sides_agree_or_neither_does(
     possible = bool(common) and secure != {"off", "required"}
     for number, (turned, holds, held) in enumerate(rounds):
         offering, answering = sides[::-1] if turned and number else sides
-        if not possible or (one.srtp == "allowed" and other.srtp == "required"):
+        if not possible:
             with pytest.raises(NotAcceptable):
                 answering.answer(offering.offer(4000), 5000)
             return
@@ -329,7 +370,7 @@ def test_two_sides_agree_or_neither_does(
         assert ours.dtmf_type is not None
         assert (ours.sends, ours.receives) == (theirs.receives, theirs.sends) == (not held, not holds)
         assert (ours.send_key, ours.receive_key) == (theirs.receive_key, theirs.send_key)
-        assert bool(ours.send_key) == (one.srtp == "required" or (turned and other.srtp == "required"))
+        assert bool(ours.send_key) == ("off" not in secure)
         assert ours.rtcp_mux == theirs.rtcp_mux == (one.rtcp_mux and other.rtcp_mux)
         assert {ours.remote, theirs.remote} == {
             (sides[1]._host, 5000 if answering is sides[1] else 4000),

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from offhook.legs.sip.client import ClientRequest
-from offhook.legs.sip.digest import Credentials
 from offhook.legs.sip.events import Answered, Ended
 from offhook.legs.sip.guard import Phone, Trunk
 from offhook.legs.sip.message import Request, Response, parse
 from offhook.legs.sip.stack import Settings, SipStack
 from offhook.legs.sip.transport import Listen
 from offhook.legs.sip.uri import Uri
+from offhook.legs.sip.ways import Ways
 
 if TYPE_CHECKING:
     from tests.legs.sip_stack.conftest import Scene, Telephone
@@ -81,6 +81,21 @@ def test_a_registration_that_fails_is_tried_again_later(scene: Scenes) -> None:
         one.network.drop = lambda message: False
         await asyncio.sleep(40)
         assert phone.stack.registrations["server"].registered
+
+    scene(play)
+
+
+def test_it_is_known_since_when_one_is_registered(scene: Scenes) -> None:
+    async def play(one: Scene) -> None:
+        phone = with_phone(one)
+        await asyncio.sleep(1)
+        since = phone.stack.registrations["server"].since
+        await asyncio.sleep(1000)
+        assert phone.stack.registrations["server"].since == since  # It was renewed meanwhile.
+        one.network.drop = lambda message: True
+        await asyncio.sleep(700)
+        assert not phone.stack.registrations["server"].registered
+        assert phone.stack.registrations["server"].since > since + 1000
 
     scene(play)
 
@@ -357,8 +372,8 @@ def test_a_request_to_nowhere_is_answered_later() -> None:
         codes: list[int] = []
         endpoint: Any = NoEndpoint()
         for flow in (None, _NoFlow()):
-            request = Request("OPTIONS", Uri("", "h"))
-            asked = ClientRequest(endpoint, request, lambda r: codes.append(r.code), Credentials("u", "p"), None, None)
+            request, ways = Request("OPTIONS", Uri("", "h")), Ways(endpoint, Uri("", "h"))
+            asked = ClientRequest(endpoint, request, ways, lambda r: codes.append(r.code), None, None, None)
             asked.start(flow)  # type: ignore[arg-type]
         assert codes == []
         await asyncio.sleep(0)

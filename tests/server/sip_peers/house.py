@@ -39,6 +39,7 @@ RATE = 16_000  # of the app's streams, in Hz
 CARRIER, CHALLENGED, PROXY, PHONE = "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"
 PASSWORD = "secret"
 NUMBER = "+15550101"  # of the phone "alice"
+SHOWN, OURS = "+15550188", "+15550177"  # the app's number; and the only one that may be shown to +43…
 CODECS = ["PCMU", "PCMA", "G722", "opus"]
 
 T = TypeVar("T")
@@ -56,7 +57,8 @@ async def until(probe: Callable[[], T | None]) -> T:
 
 
 def configuration(carrier_port: int, proxy_port: int, sip_port: int = 0, tls_port: int = 0) -> str:
-    """The server's: +1… is reached by a carrier, +44… by one that wants to know who calls, +49… and +33… by a proxy."""
+    """The server's: +1… and +43… are reached by a carrier, +44… by one that wants to know who calls, +49… and +33… by a
+    proxy."""
     return f"""\
 [sip]
 host = "127.0.0.1"
@@ -100,6 +102,11 @@ password = "{PASSWORD}"
 [[route]]
 prefix = "+1"
 trunk = "carrier"
+
+[[route]]
+prefix = "+43"
+trunk = "carrier"
+caller_ids = ["{OURS}"]
 
 [[route]]
 prefix = "+44"
@@ -196,12 +203,12 @@ class House:
         while not self._untaken.empty():
             self._untaken.get_nowait()
 
-    async def call(self, number: str) -> AppCall:
+    async def call(self, number: str, shown: str = SHOWN) -> AppCall:
         """Call a number with createCall."""
         created = await self.client.create_call(
             PhoneNumberIdentifier(number),
             f"{self._url}/callbacks",
-            source_caller_id_number=PhoneNumberIdentifier("+15550188"),
+            source_caller_id_number=PhoneNumberIdentifier(shown),
             media_streaming=self._streaming,
         )
         return self._have(created.call_connection_id)

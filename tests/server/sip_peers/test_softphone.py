@@ -85,19 +85,28 @@ async def test_it_is_called_and_declines(house: House, alice: Alice) -> None:
         await phone.told("CALL_CLOSED")
 
 
-async def test_encrypted_audio(house: House, alice: Alice) -> None:
-    async with alice("tls", more=";mediaenc=srtp-mand") as phone:
-        phone.do("dial", "+15550199")
-        call = await house.next_call()
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize(
+    ("kind", "calls"),
+    [("srtp-mand", True), ("srtp", True), ("srtp", False)],
+    ids=["insists on it", "offers it", "is offered it"],
+)
+async def test_encrypted_audio(house: House, alice: Alice, kind: str, calls: bool, transport: str) -> None:
+    async with alice(transport, more=f";answermode=auto;mediaenc={kind}") as phone:
+        if calls:
+            phone.do("dial", "+15550199")
+        call = await (house.next_call() if calls else house.call(NUMBER))
         await phone.hears_itself(call)
+        assert "SRTP is Enabled" in phone.log
         phone.do("hangup")
         await call.over()
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("codec", ["PCMA", "G722", "opus"])
 @pytest.mark.parametrize("calls", [True, False], ids=["calls", "is called"])
-async def test_each_codec(house: House, alice: Alice, codec: str, calls: bool) -> None:
-    async with alice("udp", codec=codec, more=";answermode=auto") as phone:
+async def test_each_codec(house: House, alice: Alice, codec: str, calls: bool, transport: str) -> None:
+    async with alice(transport, codec=codec, more=";answermode=auto") as phone:
         if calls:
             phone.do("dial", "+15550199")
         call = await (house.next_call() if calls else house.call(NUMBER))

@@ -6,13 +6,15 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.server.sip_peers.house import CHALLENGED, House, until
+from azure.communication.callautomation import PhoneNumberIdentifier
+from tests.server.sip_peers.house import CHALLENGED, OURS, SHOWN, House, until
 from tests.server.sip_peers.traffic import NUMBER, SCENARIOS, Sipp, called, waiting
 
 from offhook.audio import g711, pcm
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
+AUSTRIAN = "+4312345678"
 HZ, DBFS = 440, -12.0
 TOLERANCE_DB = 1.0
 TRANSPORTS = pytest.mark.parametrize("transport", ["udp", "tcp"])
@@ -86,8 +88,9 @@ async def test_digits_by_info(house: House, sipp: Sipp) -> None:
     assert call.digits == "5#"
 
 
-async def test_it_transfers_its_call_to_another_app(house: House, sipp: Sipp) -> None:
-    await sipp("transfer", "-d", "1000")
+@pytest.mark.parametrize("after_ms", ["0", "1000"])
+async def test_it_transfers_its_call_to_another_app(house: House, sipp: Sipp, after_ms: str) -> None:
+    await sipp("transfer", "-d", after_ms)
     first, second = await house.next_call(), await house.next_call()
     assert second.offer["to"]["rawId"] == "4:300"
     await until(lambda: "CallConnected" in second.kinds)
@@ -116,6 +119,25 @@ async def test_we_prove_who_calls(house: House, sipp: Sipp) -> None:
 async def test_it_is_busy(house: House, sipp: Sipp) -> None:
     call = await called(house, sipp, "called_busy")
     assert call.data("CreateCallFailed")["resultInformation"]["code"] == 486
+
+
+async def test_a_number_that_may_not_be_shown_is_not_called(house: House, sipp: Sipp) -> None:
+    run = await waiting(house, sipp, "called")
+    refused = await house.call(AUSTRIAN)
+    await refused.over()
+    assert refused.kinds == ["CreateCallFailed", "CallDisconnected"]
+    call = await house.call(AUSTRIAN, OURS)
+    await until(lambda: "CallConnected" in call.kinds)
+    await call.connection.add_participant(
+        PhoneNumberIdentifier(AUSTRIAN), source_caller_id_number=PhoneNumberIdentifier(SHOWN)
+    )
+    await until(lambda: "AddParticipantFailed" in call.kinds)
+    for result in (refused.data("CreateCallFailed"), call.data("AddParticipantFailed")):
+        assert (result["resultInformation"]["code"], result["resultInformation"]["subCode"]) == (480, 8541)
+    assert not run.done()
+    await call.connection.hang_up(is_for_everyone=True)
+    await call.over()
+    await run
 
 
 async def test_the_app_gives_up(house: House, sipp: Sipp) -> None:

@@ -14,17 +14,20 @@ from offhook.legs.sip.grammar import SipSyntaxError
 from offhook.legs.sip.headers import CSeq
 from offhook.legs.sip.message import Request, Response
 from offhook.legs.sip.transaction import PATIENCE
+from offhook.legs.sip.ways import Ways
 
 if TYPE_CHECKING:
     from offhook.legs.sip.endpoint import Endpoint
 
-ATTEMPTS = 3  # of one request: as it is, with a proof, and with one for a fresh nonce
+NEXT_S = 4.0  # for the first word, while there is another way
+ATTEMPTS = 3  # of one request by one way: as it is, with a proof, and with one for a fresh nonce
 
 
 class ClientRequest:
     """One request and the transactions that it takes. Its user always gets a final response: 408 when none came, 503
     when there was no way, 487 for a cancelled INVITE that nobody answers; those are made here. It comes once, but for
-    the 2xx to INVITE, which several phones may send, each more than once.
+    the 2xx to INVITE, which several phones may send, each more than once. Of several ways, the next is tried when one
+    says 503, or nothing for `NEXT_S`: RFC 3263 would have 32 s, which nobody who calls waits for.
 
     `request` is what was sent last.
     """
@@ -33,18 +36,22 @@ class ClientRequest:
         self,
         endpoint: Endpoint,
         request: Request,
+        ways: Ways,
         on_response: Callable[[Response], None],
         credentials: Credentials | None,
         next_seq: Callable[[], int] | None,
         contact_user: str | None,
     ) -> None:
+        """`ways` are where it can go."""
         self._endpoint = endpoint
+        self._ways = ways
         self._loop = asyncio.get_running_loop()
         self._on_response = on_response
         self._credentials = credentials
         self._next_seq = next_seq
         self._contact_user = contact_user
         self._transaction: ClientTransaction | None = None
+        self._patience: asyncio.TimerHandle | None = None  # with this way, while there is another one
         self._attempts = 0
         self._cancel: Callable[[Request], Request] | None = (
             None  # to be sent when the other side has said that it is there
@@ -74,6 +81,8 @@ class ClientRequest:
         self._transaction = self._endpoint.begin(self.request, flow, self._received)
         if self._transaction is None:
             self._answer_soon(503)
+        elif self._ways.more:
+            self._patience = self._loop.call_later(NEXT_S, self._too_slow)
 
     def cancel(self, make: Callable[[Request], Request]) -> None:
         """Cancel an INVITE, once the other side has said that it is there (section 9.1), by the CANCEL that `make`
@@ -81,6 +90,7 @@ class ClientRequest:
         if self._over or self._cancelled:
             return
         self._cancelled = True
+        self._stop_waiting()
         if self._transaction is None:
             self._answer_soon(487)
         elif self._there:
@@ -89,8 +99,11 @@ class ClientRequest:
             self._cancel = make
 
     def _received(self, response: Response) -> None:
+        self._stop_waiting()
         if response.final:
-            if not self._proved(response):
+            if response.code == 503 and self._ways.more and not self._cancelled:
+                self._go_elsewhere()
+            elif not self._proved(response):
                 self._over = True
                 self._on_response(response)
             return
@@ -99,6 +112,33 @@ class ClientRequest:
             make, self._cancel = self._cancel, None
             self._send_cancel(make)
         self._on_response(response)
+
+    def _too_slow(self) -> None:
+        assert self._transaction is not None
+        if self._endpoint.remove_client(self._transaction):  # else the endpoint is closed
+            self._go_elsewhere()
+
+    def _go_elsewhere(self) -> None:
+        """Send it by the next way, as a transaction of its own (RFC 3263 section 4.3)."""
+        assert self._transaction is not None
+        self._ways.failed(self._transaction.flow)
+        self._renew()
+        if self._contact_user is not None:
+            self.request.headers.remove("Contact")
+        self._transaction, self._attempts = None, 0
+        self._ways.take(self.start)
+
+    def _renew(self) -> None:
+        """Make the request one that can be sent once more; who has the last one keeps it as it was."""
+        last = self.request
+        self.request = Request(last.method, last.uri, headers=last.headers.copy(), body=last.body)
+        self.request.headers.remove("Via")
+        self._there = False
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _send_cancel(self, make: Callable[[Request], Request]) -> None:
         assert self._transaction is not None
@@ -121,12 +161,9 @@ class ClientRequest:
         proof = _proof(self.request, response, self._credentials)
         if proof is None or self._attempts >= ATTEMPTS or self._cancelled:
             return False
-        last = self.request
-        self.request = Request(last.method, last.uri, headers=last.headers.copy(), body=last.body)
-        self.request.headers.remove("Via")
-        self.request.headers.replace("CSeq", CSeq(self._next_seq(), last.method))
+        self._renew()
+        self.request.headers.replace("CSeq", CSeq(self._next_seq(), self.request.method))
         self.request.headers.replace(*proof)
-        self._there = False
         self.start(self.flow)
         return True
 

@@ -93,7 +93,8 @@ class Endpoint:
         With `credentials` and `next_seq` (which gives the number of the next attempt), a challenge is answered. With
         `contact_user`, the request gets a Contact. `otherwise` is asked for a way when there is none.
         """
-        asked = ClientRequest(self, request, on_response, credentials, next_seq, contact_user)
+        ways = self._transports.ways(hop, near, pinned)
+        asked = ClientRequest(self, request, ways, on_response, credentials, next_seq, contact_user)
 
         def start(flow: Flow | None) -> None:
             if flow is None and otherwise is not None:
@@ -101,18 +102,18 @@ class Endpoint:
             else:
                 asked.start(flow)
 
-        self._transports.reach(hop, start, near, pinned)
+        ways.take(start)
         return asked
 
     def packets_to(self, uri: Uri) -> Flow | None:
         """Return the way to an IP address over UDP, before the sockets are open, too; None when there is none."""
         found: list[Flow | None] = [None]
-        self._transports.reach(uri, found.append)
+        self._transports.ways(uri).take(found.append)
         return found[-1]
 
     def send_ack(self, ack: Request, hop: Uri, near: Flow | None, pinned: bool) -> None:
         """Send the ACK of a 2xx, which is no transaction."""
-        self._transports.reach(hop, partial(self._send_ack, ack), near, pinned)
+        self._transports.ways(hop, near, pinned).take(partial(self._send_ack, ack))
 
     def _send_ack(self, ack: Request, flow: Flow | None) -> None:
         if flow is not None:
@@ -131,9 +132,10 @@ class Endpoint:
         client.handle(Input.START)
         return client
 
-    def remove_client(self, client: ClientTransaction) -> None:
+    def remove_client(self, client: ClientTransaction) -> bool:
+        """Forget it; False if it was forgotten before."""
         client.close()
-        self._clients.pop(_client_key(client.request), None)
+        return self._clients.pop(_client_key(client.request), None) is not None
 
     def remove_server(self, server: ServerTransaction) -> None:
         self._servers.pop(_server_key(server.request), None)

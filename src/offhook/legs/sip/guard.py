@@ -30,7 +30,8 @@ class Trunk:
     """A provider or PBX. Its calls come from `allow` (CIDRs), and from where we are registered with it.
 
     `server`: the SIP URI that calls to it are sent to. `user` and `password` answer its challenges; with `challenge`
-    its own calls have to prove them, too, from wherever they come. `register`: the URI of its registrar, "" for none.
+    its own calls have to prove them, too, from wherever they come: without `allow`, everybody is asked who he is, as
+    nothing else tells that it is the trunk who calls. `register`: the URI of its registrar, "" for none.
     `rate`: messages a second that are read from its addresses.
     """
 
@@ -135,12 +136,15 @@ class Guard:
         trunks, phones = list(trunks), list(phones)
         by_name = {trunk.name: trunk for trunk in trunks}
         by_user = {phone.user: phone for phone in phones}
-        passwords = {trunk.user: trunk.password for trunk in trunks if trunk.challenge}
-        if len(by_name) < len(trunks) or len(by_user) < len(phones) or passwords.keys() & by_user.keys():
+        challenged = [trunk for trunk in trunks if trunk.challenge]
+        passwords = [(trunk.user, trunk.password) for trunk in challenged]
+        passwords += [(phone.user, phone.password) for phone in phones]
+        if len(by_name) < len(trunks) or len(dict(passwords)) < len(passwords):
             raise ValueError("SIP: two trunks or phones have the same name")
         self.trunks, self.phones = by_name, by_user
-        self._passwords = passwords | {phone.user: phone.password for phone in phones}
-        self._challenged = {trunk.user: trunk.name for trunk in trunks if trunk.challenge}
+        self._passwords = dict(passwords)
+        self._challenged = {trunk.user: trunk.name for trunk in challenged}
+        self._asks_everybody = not all(trunk.allow for trunk in challenged)
         self._networks = [(ipaddress.ip_network(network), trunk.name) for trunk in trunks for network in trunk.allow]
         self._registered = {ip: name for ip, name in self._registered.items() if name in by_name}
 
@@ -193,7 +197,8 @@ class Guard:
             stale = verdict is Verdict.STALE
         if trunk is not None and not trunk.challenge and request.method != "REGISTER":
             return Admitted(trunk.name)
-        if trunk is not None or request.from_.uri.user in self._passwords:
+        asked = trunk is not None or request.from_.uri.user in self._passwords
+        if asked or (self._asks_everybody and request.method != "REGISTER"):
             return Challenged(self.verifier.challenges(now, stale))
         return Ignored()
 

@@ -3,7 +3,10 @@
 Traps of the field that are taken care of here. The direction is worked out anew from each offer, never repeated from
 the last answer. An address of 0.0.0.0 says "send nothing" (the old way to hold) and is no new address. Telephone
 events are matched by clock rate. The answer has the offer's payload types and as many media lines. Comfort noise is
-taken from who offers it, and never asked for.
+taken from who offers it, and never asked for. Keys for SRTP are offered and taken in RTP/AVP, too ("best effort"):
+RFC 4568 section 4 wants them in RTP/SAVP only, but that is refused by whoever has no SRTP, while an attribute that is
+not known is passed over. Asterisk calls it optimistic encryption, and baresip "srtp"; the answer may have either
+profile, as Microsoft's telephones put RTP/SAVP there ([MS-SDPEXT]).
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ class NotAcceptable(ValueError):
 class MediaPolicy:
     """What we want. `codecs` in the order of preference, out of PCMU, PCMA, G722 and opus.
 
-    `srtp`: "off" (a caller that insists on it is refused), "allowed" (by callers; we offer none), or "required".
+    `srtp`: "off" (who insists on it is refused), "allowed" (our offers leave it to the other side), or "required".
     """
 
     codecs: tuple[str, ...] = ("PCMU", "PCMA")
@@ -107,7 +110,7 @@ class Negotiation:
         self._id = secrets.randbits(31)
         self._local: Description | None = None  # said last
         self._formats: tuple[Format, ...] = ()  # of ours that were agreed on: codec, and telephone events if any
-        self._key = ""  # ours, the same as long as the call lasts
+        self._key = ""  # ours, the same as long as audio is encrypted
         if said is not None:
             self._id, self._local, self._formats, self._key = said.id, said.local, said.formats, said.key
 
@@ -128,7 +131,7 @@ class Negotiation:
         index, agreed, media = self._choose(description, hold)
         lines = [replace(line, port=0) for line in description.media]
         lines[index] = replace(media, port=port)
-        self._formats = media.formats
+        self._formats, self._key = media.formats, agreed.send_key
         return self._say(tuple(lines)), agreed
 
     def offer(self, port: int, hold: bool = False) -> str:
@@ -140,20 +143,22 @@ class Negotiation:
             codecs = [_OFFERED[name] for name in policy.codecs]
             rates = dict.fromkeys(one.rate for one in codecs)
             formats = (*codecs, *(_OFFERED_EVENTS[rate] for rate in rates))
-        secure = policy.srtp == "required" or bool(self._key)
+        secure = bool(self._key) if self._formats else policy.srtp != "off"
+        before = self._local.media if self._local else ()
+        audio = next((n for n, line in enumerate(before) if line.port), 0)
         ours = Media(
             "audio",
             port,
-            "RTP/SAVP" if secure else "RTP/AVP",
+            before[audio].profile if before else "RTP/SAVP" if policy.srtp == "required" else "RTP/AVP",
             formats,
             direction=SENDONLY if hold else SENDRECV,
             ptime=policy.ptime_ms,
             rtcp_mux=policy.rtcp_mux,
             crypto=(Crypto(1, sdp.SUITE, self._our_key()),) if secure else (),
         )
-        before = self._local.media if self._local else (ours,)
-        audio = next((n for n, line in enumerate(before) if line.port), 0)
-        return self._say(tuple(ours if n == audio else replace(line, port=0) for n, line in enumerate(before)))
+        lines = [replace(line, port=0) for line in before] or [ours]
+        lines[audio] = ours
+        return self._say(tuple(lines))
 
     def accept(self, answer: str) -> Agreed:
         """Return what their answer to our last offer agrees on. Raises `NotAcceptable`."""
@@ -163,7 +168,7 @@ class Negotiation:
         if len(description.media) != len(self._local.media):
             raise NotAcceptable("the answer has not as many media lines as the offer")
         for ours, theirs in zip(self._local.media, description.media, strict=True):
-            if ours.port and theirs.usable and theirs.secure == ours.secure:
+            if ours.port and theirs.usable and (theirs.secure == ours.secure or (theirs.secure and ours.crypto)):
                 return self._accepted(ours, theirs)
         raise NotAcceptable("the answer has no audio that we offered")
 
@@ -226,15 +231,12 @@ class Negotiation:
         return (codec, *noise, *([replace(events, parameters="0-16")] if events else []))
 
     def _crypto(self, media: Media) -> Crypto | None:
-        if not media.secure:
-            if self._policy.srtp == "required":
-                raise NotAcceptable("SRTP is required here")
-            return None
-        if self._policy.srtp == "off":
-            raise NotAcceptable("SRTP is not spoken here")
-        found = next((one for one in media.crypto if one.suite == sdp.SUITE), None)
-        if found is None:
-            raise NotAcceptable(f"of SRTP, only {sdp.SUITE} is spoken here")
+        spoken = self._policy.srtp != "off"
+        found = next((one for one in media.crypto if one.suite == sdp.SUITE and spoken), None)
+        if found is None and media.secure:
+            raise NotAcceptable(f"of SRTP, only {sdp.SUITE} is spoken here" if spoken else "SRTP is not spoken here")
+        if found is None and self._policy.srtp == "required":
+            raise NotAcceptable("SRTP is required here")
         return found
 
     def _codec_of(self, formats: tuple[Format, ...]) -> Format:
@@ -258,7 +260,8 @@ class Negotiation:
         events = _events_for(theirs.formats, codec.rate)
         offered_events = _events_for(ours.formats, events.rate) if events else None
         wanted = _direction(theirs)
-        crypto = self._crypto(theirs)
+        crypto = self._crypto(theirs) if ours.crypto else None
+        self._key = ours.crypto[0].key if crypto else ""
         self._formats = (offered, *((offered_events,) if events and offered_events else ()))
         return Agreed(
             _canonical(codec),
@@ -272,7 +275,7 @@ class Negotiation:
             wanted in (SENDRECV, SENDONLY) and ours.direction != SENDONLY,
             self._ptime(theirs),
             ours.rtcp_mux and theirs.rtcp_mux,
-            self._our_key() if crypto else "",
+            self._key,
             crypto.key if crypto else "",
             events.rate if events else 8000,
             codec.parameters,

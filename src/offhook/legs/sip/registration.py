@@ -24,7 +24,8 @@ KEEP_ALIVE_S = 25.0  # between packets that keep a NAT's way in open
 
 
 class Registration:
-    """One trunk's. `registered` and `detail` tell how it is: `detail` is the last answer, in words."""
+    """One trunk's. `registered` and `detail` tell how it is: `detail` is the last answer, in words; `since` is the loop
+    time from which on it has been registered, or has not."""
 
     def __init__(self, endpoint: Endpoint, trunk: Trunk, trust: Callable[[str], None]) -> None:
         """`trust` is told the address at which we are registered. Raises ValueError for a URI that is none."""
@@ -46,6 +47,7 @@ class Registration:
         self._stopped = False
         self.registered = False
         self.detail = "not tried yet"
+        self.since = self._loop.time()
 
     def start(self) -> None:
         self._register(self._expires)
@@ -57,7 +59,7 @@ class Registration:
             if timer is not None:
                 timer.cancel()
         if self.registered:
-            self.registered = False
+            self._note(False)
             self._register(0)
 
     def _register(self, expires: int) -> None:
@@ -90,7 +92,7 @@ class Registration:
         if response.success and flow is not None:
             self._taken(flow, response)
             return
-        self.registered = False
+        self._note(False)
         self._flow = None
         least = _number(response, "Min-Expires") if response.code == 423 else None
         if least is not None and self._expires < least <= LONGEST_S:
@@ -102,11 +104,16 @@ class Registration:
         self._again_in(after * random.uniform(0.5, 1.0))
 
     def _taken(self, flow: Flow, response: Response) -> None:
-        self.registered, self._failures, self._flow = True, 0, flow
+        self._note(True)
+        self._failures, self._flow = 0, flow
         self._trust(flow.remote[0])
         expires = _granted(response, flow.contact(self._user).uri)
         self._again_in((expires or self._expires) * random.uniform(0.6, 0.8))
         self._keep_alive()
+
+    def _note(self, registered: bool) -> None:
+        if registered != self.registered:
+            self.registered, self.since = registered, self._loop.time()
 
     def _again_in(self, seconds: float) -> None:
         if self._next is not None:

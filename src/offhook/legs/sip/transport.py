@@ -17,7 +17,9 @@ from functools import cached_property, partial
 from typing import Any, Literal
 
 from offhook.legs.sip.flows import Connection, Flow, HostPort, UdpFlow, UdpListener, family_of, ip_of, without_scope
+from offhook.legs.sip.locate import PORTS, Locator, Target
 from offhook.legs.sip.uri import Uri
+from offhook.legs.sip.ways import Ways
 
 MAX_CONNECTIONS = 1_000
 CONNECT_S = 10.0
@@ -55,9 +57,10 @@ class Transports:
         self._welcomes = welcomes
         self._udp = [self._make_listener(one) for one in listen if one.transport == "udp"]
         self._servers: list[asyncio.Server] = []
-        self._connections: dict[tuple[str, str, int], Connection] = {}
-        self._dialing: dict[tuple[str, str, int], list[Callable[[Flow | None], None]]] = {}
+        self._connections: dict[Target, Connection] = {}
+        self._dialing: dict[Target, list[Callable[[Flow | None], None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.locator = Locator()
         self.ports: dict[str, int] = {}  # by transport; of several addresses, the first one's
         self.counts: Counter[str] = Counter()
         self.receive: Callable[[bytes, Flow], None] = lambda data, flow: None
@@ -87,21 +90,44 @@ class Transports:
         for server in self._servers:
             await server.wait_closed()
 
-    def reach(
-        self, uri: Uri, use: Callable[[Flow | None], None], near: Flow | None = None, pinned: bool = False
-    ) -> None:
-        """Find a way to `uri`, and hand it to `use`, None when there is none: at once if nothing has to be looked up
-        or opened. `near` is taken when it is an open connection to the same host, or `pinned` and not closed."""
-        transport = uri.transport or next(iter(self.ports), "udp")
-        port = uri.port or (5061 if transport == "tls" else 5060)
-        if near is not None and (_serves(near, transport, uri.host) or (pinned and not near.closed)):
-            use(near)
-        elif transport not in ("udp", "tcp", "tls") or not uri.host:
-            use(None)
-        elif family_of(uri.host) is None:
-            self._spawn(self._look_up(transport, uri.host, port, use))
+    def ways(self, uri: Uri, near: Flow | None = None, pinned: bool = False) -> Ways:
+        """Return the ways to `uri`. `near` is the only one when it is an open connection to the same host, or `pinned`
+        and not closed."""
+        if near is not None and (self._serves(near, uri) or (pinned and not near.closed)):
+            return Ways(self, uri, near)
+        return Ways(self, uri)
+
+    def target_of(self, uri: Uri) -> Target | None:
+        """Return where `uri` leads if that needs no look-up: its host is an address."""
+        transport = self._transport(uri)
+        if transport not in PORTS or family_of(uri.host) is None:
+            return None
+        return Target(transport, uri.host, uri.port or PORTS[transport])
+
+    def may_lead_somewhere(self, uri: Uri) -> bool:
+        """Whether a look-up is worth it."""
+        return bool(uri.host) and self._transport(uri) in PORTS
+
+    async def locate(self, uri: Uri) -> list[Target]:
+        """Look up where `uri` leads, as far as we have sockets for it. Raises OSError for a name that is not known."""
+        families = {listener.family for listener in self._udp}
+        targets = await self.locator.locate(uri, list(self.ports) or ["udp"])
+        return [target for target in targets if target.transport != "udp" or family_of(target.host) in families]
+
+    def open(self, target: Target, name: str, use: Callable[[Flow | None], None]) -> None:
+        """Hand a way to `target` to `use`, at once if no connection has to be opened. `name` is what a certificate has
+        to be for: what we were told to call, whatever DNS has made of it (RFC 5922)."""
+        transport, host, port = target
+        if transport == "udp":
+            listener = next((one for one in self._udp if one.family == family_of(host)), None)
+            use(None if listener is None else UdpFlow(listener, (host, port)))
+        elif target in self._connections:
+            use(self._connections[target])
+        elif target in self._dialing:
+            self._dialing[target].append(use)
         else:
-            self._reach(transport, uri.host, (uri.host, port), use)
+            self._dialing[target] = [use]
+            self.spawn(self._dial(target, name))
 
     def host_for(self, bound: str, remote: str) -> str:
         """Return our address as `remote` has to know it; `bound` is what the socket is bound to."""
@@ -129,11 +155,11 @@ class Transports:
         if len(self._connections) >= MAX_CONNECTIONS or not welcome:
             self.counts["connections_refused"] += 1
             return False
-        self._connections[(connection.transport, *connection.remote)] = connection
+        self._connections[Target(connection.transport, *connection.remote)] = connection
         return True
 
     def closed(self, connection: Connection) -> None:
-        self._connections.pop((connection.transport, *connection.remote), None)
+        self._connections.pop(Target(connection.transport, *connection.remote), None)
         self.lost(connection)
 
     # ------------------------------------------------------------------------------------------ listening
@@ -156,22 +182,8 @@ class Transports:
 
     # ------------------------------------------------------------------------------------------ reaching out
 
-    def _reach(self, transport: str, name: str, remote: HostPort, use: Callable[[Flow | None], None]) -> None:
-        if transport == "udp":
-            listener = next((one for one in self._udp if one.family == family_of(remote[0])), None)
-            use(None if listener is None else UdpFlow(listener, remote))
-            return
-        key = (transport, *remote)
-        if key in self._connections:
-            use(self._connections[key])
-        elif key in self._dialing:
-            self._dialing[key].append(use)
-        else:
-            self._dialing[key] = [use]
-            self._spawn(self._dial(key, name))
-
-    async def _dial(self, key: tuple[str, str, int], name: str) -> None:
-        transport, host, port = key
+    async def _dial(self, target: Target, name: str) -> None:
+        transport, host, port = target
         flow: Flow | None = None
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -185,37 +197,28 @@ class Transports:
                 )
         except (OSError, TimeoutError, ssl.CertificateError):
             self.counts["connections_failed"] += 1
-        for use in self._dialing.pop(key):
+        for use in self._dialing.pop(target):
             use(flow)
 
-    async def _look_up(self, transport: str, name: str, port: int, use: Callable[[Flow | None], None]) -> None:
-        kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
-        families = {one.family for one in self._udp} if transport == "udp" else {socket.AF_INET, socket.AF_INET6}
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                found = await asyncio.get_running_loop().getaddrinfo(name, port, type=kind)
-        except (OSError, TimeoutError):
-            found = []
-        host = next((str(address[0]) for family, _, _, _, address in found if family in families), None)
-        if host is None:
-            self.counts["names_not_found"] += 1
-            use(None)
-        else:
-            self._reach(transport, name, (host, port), use)
+    def _transport(self, uri: Uri) -> str:
+        """Return the transport of a URI that is not looked up."""
+        return uri.transport or next(iter(self.ports), "udp")
+
+    def _serves(self, near: Flow, uri: Uri) -> bool:
+        """Whether an open way may be taken to `uri`. Of a name, DNS may have chosen any transport."""
+        named = family_of(uri.host) is None
+        fits = near.transport == (uri.transport or near.transport if named else self._transport(uri))
+        return near.reliable and not near.closed and fits and (named or near.remote[0] == uri.host)
 
     @cached_property
     def _client_context(self) -> ssl.SSLContext:
         return self._tls_client or ssl.create_default_context()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let it be done until we are closed."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _serves(flow: Flow, transport: str, host: str) -> bool:
-    same_host = flow.remote[0] == host or family_of(host) is None
-    return flow.reliable and not flow.closed and flow.transport == transport and same_host
 
 
 def _udp_socket(listen: Listen) -> socket.socket:
