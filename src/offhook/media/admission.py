@@ -4,8 +4,8 @@ Three rules, all of them asked before a call is placed, never after:
 
 * a **limit**: as many calls as keep the worker's core `TARGET_SHARE` busy, measured at its start (`measured_limit`) or
   set by the operator;
-* a **gate** in the worker: it closes when the last seconds were late, more than one of them, or took too much of the
-  core, whatever the limit says, and opens again well below that;
+* a **gate** in the worker: it closes when most of the last seconds were late, or they took too much of the core,
+  whatever the limit says, and opens again well below that;
 * a **reservation** in control: a call counts from the moment it is placed, long before it costs anything, so a burst
   of calls does not slip in between two reports of the worker.
 """
@@ -45,8 +45,8 @@ class Gate:
     def judge(self, share: float, over_10_ms: float, over_5_ms: float) -> bool:
         """Note the last seconds; return whether the gate is open.
 
-        `share`: of one core that the process used, 0 … 1. `over_10_ms`, `over_5_ms`: the share of ticks, 0 … 1, that
-        began more than so late, in the second-worst of them.
+        `share`: of one core that the process used, 0 … 1. `over_10_ms`: the share of ticks, 0 … 1, that began more than
+        so late in most of them, or more; `over_5_ms`: at worst in the very last ones.
         """
         if share > CLOSE_SHARE or over_10_ms > CLOSE_LATE:
             self.open = False

@@ -27,6 +27,8 @@ from offhook.media.tidings import StreamEnded, StreamUp, Tiding, Vitals
 
 INTERVAL_S = 1.0
 WINDOW = 5  # reports: the gate judges so many seconds
+MOST = 3  # of them have to be late for it to close
+CALM = 2  # of the last ones, not late, for it to open again
 LATENESS_BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 STREAM_COUNTS: Mapping[str, str] = {  # as `MediaStream.stats` names them: where a live stream has them
@@ -166,11 +168,13 @@ class VitalSigns:
         return {**total, "reopened": self._reopened}
 
     def _judge(self) -> bool:
-        """Ask the gate about the last seconds. The worst of them is left out of their lateness: what holds everything
-        up once, as a machine that does something else, says nothing about how many calls there is room for."""
-        late = zip(*(_late(then, now) for then, now in pairwise(self._past)), strict=True)
-        over_10_ms, over_5_ms = (sorted(shares)[-2:][0] for shares in late)
-        return self._gate.judge(_share(self._past[0], self._past[-1]), over_10_ms, over_5_ms)
+        """Ask the gate about the last seconds. Not most of them late: something held everything up for a moment, as a
+        machine that does something else, which says nothing about how many calls there is room for."""
+        late = [_late(then, now) for then, now in pairwise(self._past)]
+        over_10_ms = sorted((share for share, _ in late), reverse=True)
+        over_5_ms = max((share for _, share in late[-CALM:]), default=0.0)
+        close = over_10_ms[MOST - 1] if len(late) >= MOST else 0.0
+        return self._gate.judge(_share(self._past[0], self._past[-1]), close, over_5_ms)
 
 
 def _share(then: _Moment, now: _Moment) -> float:
