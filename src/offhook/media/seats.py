@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from offhook.media.plane import Mix, Row
 
 GROWTH = 8  # of the seats of a slot that is laid out while calls come and go, one in so many is a spare one
-CALM = 500  # half ticks, 5 s, without a change: then no seat is kept free any more
+CALM = 100  # half ticks, 1 s, without a change: then no seat is kept free any more
 
 _NOTHING_CAME = -1
 
