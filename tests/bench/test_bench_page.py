@@ -13,7 +13,7 @@ from offhook.bench.control import Held
 from offhook.bench.plan import Plan
 from offhook.bench.processes import BenchError
 from offhook.bench.report import Line
-from offhook.bench.targets import TARGETS, Lines, number, spread
+from offhook.bench.targets import TARGETS, Lines, Target, number, spread
 
 ROOT = Path(__file__).parents[2]
 SPREAD = {"median": 1.5, "min": 1.25, "max": 1.75}
@@ -51,6 +51,13 @@ def test_a_target_is_told_only_of_its_number_of_calls_and_only_of_a_quiet_machin
     assert verdict("`ws24`, 200 calls: cost ÷ floor", ratio(20, 1.0)) == "not measured"
     busy = ratio(200, 1.0, too_busy=True, too_busy_reason="steal was 20 %")
     assert verdict("`ws24`, 200 calls: cost ÷ floor", busy) == "too busy to tell"
+
+
+@pytest.mark.parametrize("target", [t for t in TARGETS if t.topology != "scale"], ids=lambda target: target.what)
+def test_a_target_is_of_the_number_of_calls_that_its_run_has(target: Target) -> None:
+    planned = rows.ROWS[target.topology].plan
+    assert target.match.get("calls", planned.calls) == planned.calls
+    assert target.match.get("seconds", planned.seconds) == planned.seconds
 
 
 def test_what_is_only_told_is_never_met() -> None:
