@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offhook.audio import pcm
-from offhook.media import batch
+from offhook.audio.playout import STANDING_WINDOWS
+from offhook.media import batch, reader
 from offhook.media.dial import AppSocket
 from offhook.media.link import OpenStream
 from offhook.media.plane import SLOTS, Plane, Row
@@ -200,22 +201,24 @@ def test_who_is_read_together_is_heard_as_if_alone(rate: int, apps: list[Doing])
         assert [said(message) for message in other.connection.sent] == [said(m) for m in one.connection.sent]
 
 
-def test_who_speaks_regularly_costs_one_read_a_tick_and_no_way_through_its_stream(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    polls = 0
+@pytest.fixture
+def polls(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When streams were polled."""
+    times: list[float] = []
     poll = MediaStream.poll
 
     def counted(self: MediaStream, now: float, received: memoryview | None = None) -> bytes | None:
-        nonlocal polls
-        polls += 1
+        times.append(now)
         return poll(self, now, received)
 
     monkeypatch.setattr(MediaStream, "poll", counted)
+    return times
 
+
+def test_who_speaks_regularly_costs_one_read_a_tick_and_no_way_through_its_stream(polls: list[float]) -> None:
     async def main() -> None:
         calls, ticks = await play(24_000, [[("speaks", 500)]] * 3, together=True)
-        assert polls < 3 * 10
+        assert len(polls) < 3 * 10
         for call in calls:
             assert call.connection.reads <= ticks + 10
             assert call.stream.stats()["played"] == call.stream.stats()["received"] == ticks
@@ -329,6 +332,21 @@ def test_what_lateness_or_another_slot_has_left_is_taken_out_though_it_comes_reg
                 assert waiting == [frame_bytes, frame_bytes, 0]
         assert [call.stream.playout.queued_bytes for call in (late, moved, both)] == [0, 0, 0]
         assert [call.stream.stats()["skipped"] for call in (late, moved, both)] == [1, 1, 0]
+
+    run(main())
+
+
+def test_what_lateness_has_left_is_taken_out_in_the_same_tick_as_if_alone(polls: list[float]) -> None:
+    doing = [("speaks", 400), ("nothing", 1), ("speaks twice", 1), ("speaks", 400)]
+
+    async def main() -> None:
+        [alone], ticks = await play(16_000, [doing], together=False)
+        polls.clear()
+        [together], _ = await play(16_000, [doing], together=True)
+        assert together.stream.stats()["skipped"] == 1
+        assert together.phone.heard == alone.phone.heard
+        # While it is looked for a place to take it out, only where there may be one.
+        assert len(polls) < 10 + ticks // reader.LOOK_EVERY + STANDING_WINDOWS
 
     run(main())
 

@@ -20,7 +20,6 @@ PAUSE_S = 2.5  # a still longer gap is a pause: what comes next is a new utteran
 PAUSE_TICKS = 11  # without a push: longer than the pieces of an app that paces itself
 WINDOW_TICKS = 10  # the depth is judged by its lowest point within so many ticks
 TOO_DEEP_MS = 60  # above what the stream had before
-TARGET_MS = 20  # the least that is left when frames are skipped
 SKIP_AMONG = 500  # frames looked at in one go: what is skipped must not hold the tick
 LATE_TICKS = TOO_DEEP_MS // FRAME_MS  # the longest silence that is put down to lateness
 STANDING_WINDOWS = 10  # a surplus that was not needed in so many, 2 s, is taken out …
@@ -125,13 +124,19 @@ class Playout:
 
     def in_step(self, most: int) -> bytes | None:
         """Return what waits, after a tick that pushed a frame and pulled one; None when it was anything else, when more
-        than `most` whole frames wait, or some of that is to be taken out."""
+        than `most` whole frames wait, or the next pull may take some of that out."""
         in_step = self._playing and self._idle_ticks == 1 and not self._odd
         in_step = in_step and self.queued_bytes < (most + 1) * self.frame_bytes
-        trimmed = self._window.standing >= self._window.patience  # Soon: at the end of a window.
-        if not in_step or trimmed or (self._pace is not None and self._pace.may_catch_up):
+        if not in_step or self.steps == 0 or (self._pace is not None and self._pace.may_catch_up):
             return None
         return b"".join(self._blocks)[self._head :]
+
+    @property
+    def steps(self) -> int | None:
+        """For how many ticks in step no pull takes anything out of what waits; None: for any number."""
+        if self._pace is None or not self._window.late:
+            return None
+        return self._window.ticks_to_verdict - 1
 
     def stepped(self, ticks: int, now: float, waiting: bytes) -> None:
         """As if since `in_step` a frame had been pushed and pulled in each of so many ticks, the last one at `now`;
@@ -226,10 +231,8 @@ class Playout:
         if not pace.is_live(now):
             return frame
         if surplus * FRAME_MS > TOO_DEEP_MS * self.frame_bytes:
-            usual = window.lowest - surplus
-            target = max(usual, TARGET_MS * self.frame_bytes // FRAME_MS)
-            self._skip((window.lowest - target) // self.frame_bytes)
-            window.late = (target - usual) // self.frame_bytes
+            self._skip(surplus // self.frame_bytes)
+            window.late = 0
         elif window.standing >= window.patience:
             return self._shorten(frame)
         return frame
@@ -318,6 +321,11 @@ class _Window:
         """A frame of the surplus was."""
         self.late -= 1
         self._tried = True
+
+    @property
+    def ticks_to_verdict(self) -> int:
+        """How many ticks there are at least until the end of a window in which a surplus may be taken out."""
+        return max(1, self.patience - self.standing) * WINDOW_TICKS - self.ticks
 
     def judge(self, frame_bytes: int) -> int:
         """A window has ended: return by how much it was deeper than usual."""

@@ -54,7 +54,8 @@ class Regular(NamedTuple):
     `first` says what comes next. `recent`: what came last, in bytes of frames, of which the last `waiting` wait to be
     played (`DEEPEST` frames and a piece of one), and up to `PAST` frames do not. `settle(ticks, now, recent)` makes up
     for so many ticks, of which the last one was at `now`, and gives as much of what came last back.
-    `take_second(message, now)`: for a second one in a tick, which packets may hide behind; `poll` comes next.
+    `take_second(message, now)`: for a second one in a tick, which packets may hide behind; `poll` comes next. After so
+    many `ticks` it is polled, or when the reader likes to.
     """
 
     receive: Receive
@@ -63,6 +64,7 @@ class Regular(NamedTuple):
     recent: bytes = b""
     waiting: int = 0
     take_second: Callable[[memoryview, float], None] | None = None
+    ticks: int | None = None
 
 
 class Batched(Protocol):

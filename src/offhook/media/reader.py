@@ -88,6 +88,7 @@ class Reader:
         self._waiting = [0] * len(rows)  # samples or octets
         self._delayed: _Delayed | None = None  # the lines of which some wait; None: to be found out
         self._kept: Frames | None = None  # the frames that came last, by tick modulo their number, and by line
+        self._due: dict[int, list[_Place]] = {}  # by the tick before which they leave
         self._tick = 0
         self._now = 0.0
 
@@ -104,6 +105,8 @@ class Reader:
             self._poll(line, sizes[line], now)
         self._tick += 1
         self._now = now
+        for due in self._due.pop(self._tick, ()):
+            due.leave()
         for line in range(self._tick % LOOK_EVERY, len(self.rows), LOOK_EVERY):
             if (place := self._places[line]) is not None:
                 self._look(line, place)
@@ -226,6 +229,8 @@ class Reader:
         self._receives[place.line] = regular.receive
         self._waiting[place.line] = regular.waiting // self._silence.itemsize
         self._saying = self._delayed = None
+        if regular.ticks is not None and regular.ticks < LOOK_EVERY:
+            self._due.setdefault(place.since + regular.ticks, []).append(place)
 
     def _form_of(self, first: Envelope | Header) -> Form:
         size = self._silence.nbytes

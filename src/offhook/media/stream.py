@@ -97,7 +97,7 @@ class MediaStream:
         if waiting is None:
             return None
         envelope = Envelope(self._reader.head, self._reader.tail)
-        return Regular(receive, envelope, self._stepped, waiting, len(waiting))
+        return Regular(receive, envelope, self._stepped, waiting, len(waiting), ticks=self.playout.steps)
 
     def retimed(self) -> None:
         """The call is ticked at another time from now on."""
