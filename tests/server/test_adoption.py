@@ -34,7 +34,7 @@ from offhook.call.model import (
 from offhook.call.operations import Failure, Operation, OperationKind, OperationState, Problem
 from offhook.call.people_messages import MoveHere
 from offhook.call.prompts import Source
-from offhook.legs.simulated import PATH
+from offhook.legs.simulated_legs import PATH
 from offhook.media.keeping import Keeping
 from offhook.media.link import BorrowLeg, ExpectLeg, LendLeg, MoveLeg
 from offhook.media.memory_link import LinkEnd, memory_pair

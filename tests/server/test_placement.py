@@ -15,7 +15,7 @@ from offhook.call import operation_messages as o
 from offhook.call import people_messages as p
 from offhook.call.call import Refused
 from offhook.call.model import Asker, CallData, Connection, EndCause, MediaStream, Shown, StreamOptions, StreamState
-from offhook.legs.simulated import PATH
+from offhook.legs.simulated_legs import PATH
 from offhook.media.link import Order, Quit
 from offhook.media.memory_link import LinkEnd, memory_pair
 from offhook.media.tidings import KeptAll, Welcome

@@ -1,7 +1,7 @@
 """The caller API: place calls and hang them up as a simulated party, wait for calls as a simulated phone.
 
-HTTP here, audio on the media worker's own port (`legs.simulated`). Signed like the REST API, with the same keys, and
-only there in the development profile. Documented in docs/caller-api.md; the structs below are its bodies.
+HTTP here, audio on the media worker's own port (`legs.simulated_legs`). Signed like the REST API, with the same keys,
+and only there in the development profile. Documented in docs/caller-api.md; the structs below are its bodies.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from offhook.legs.ports import PortRange
 from offhook.legs.rtp_legs import RtpLegs
-from offhook.legs.simulated import SimulatedLegs
+from offhook.legs.simulated_legs import SimulatedLegs
 from offhook.media.admission import measured_limit
 from offhook.media.dial import Dialer
 from offhook.media.egress import AddressPolicy

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from offhook.legs.simulated import PATH
+from offhook.legs.simulated_legs import PATH
 from offhook.media.admission import REFUSALS, refusal
 from offhook.media.link import Act, Link
 from offhook.media.tidings import Vitals

@@ -23,7 +23,8 @@ from offhook.bot.memory import MemorySocket
 from offhook.call import messages as m
 from offhook.call.call import Refused
 from offhook.call.model import CallData, Connection, MediaStream, Release, Shown, StreamOptions, StreamState
-from offhook.legs.simulated import SimulatedLeg, SimulatedLegs
+from offhook.legs.simulated import SimulatedLeg
+from offhook.legs.simulated_legs import SimulatedLegs
 from offhook.media.dial import AppSocket
 from offhook.media.keeping import Keeping
 from offhook.media.memory_link import memory_pair

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import msgspec
 
-from offhook.legs.simulated import SimulatedLeg, SimulatedLegs, Told
+from offhook.legs.simulated import SimulatedLeg, Told
+from offhook.legs.simulated_legs import SimulatedLegs
 from offhook.media.dial import AppSocket, DialError
 from offhook.media.keeping import Keeping
 from offhook.media.link import CloseStream, ConnectLeg, ExpectLeg, OpenStream, Order
