@@ -22,7 +22,7 @@ from offhook.server import app as server_app
 from offhook.server import tls
 from offhook.server.app import Server
 from offhook.server.config import ConfigError, Settings
-from offhook.server.listening import SERVER_FILE
+from offhook.server.listening import SERVER_FILE, free_port
 from offhook.testing.caller import Caller
 from offhook.wire import auth
 
@@ -37,7 +37,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_app, "GRACE_S", 0.3)
 
@@ -87,7 +87,7 @@ class App:
         await self.until(come)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10), self._changed:
+        async with asyncio.timeout(30), self._changed:
             await self._changed.wait_for(condition)
 
     async def _notify(self) -> None:
@@ -248,8 +248,7 @@ def test_a_start_that_fails_gives_its_ports_back(data_dir: Path, monkeypatch: py
     def broken(*_: object) -> None:
         raise RuntimeError("no listener today")
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port("127.0.0.1", socket.SOCK_STREAM)
     monkeypatch.setattr(Server, "tell_client_verbs", broken)
 
     async def scenario() -> None:
@@ -321,14 +320,14 @@ def test_calls_that_do_not_end_are_ended_when_the_time_to_drain_is_over(data_dir
 def test_a_whole_call(data_dir: Path) -> None:
     async def scenario(server: Server, app: App, caller: Caller) -> None:
         party = await caller.call("+15550199")
-        await party.wait_for("connected", timeout=10)
+        await party.wait_for("connected", timeout=30)
         await app.told("CallConnected", "ParticipantsUpdated", "MediaStreamingStarted")
         await app.until(lambda: len(app.messages) > 5)
         assert [message["kind"] for message in app.messages[:2]] == ["AudioMetadata", "AudioData"]
         assert (await get(server, f"{server.url}/health"))[1]["calls"] == 1
         connection = app.events[0][1]["callConnectionId"]
         assert (await rest(server, "DELETE", f"/calling/callConnections/{connection}"))[0] == 204
-        await party.wait_for("ended", timeout=10)
+        await party.wait_for("ended", timeout=30)
         await app.told("MediaStreamingStarted", "MediaStreamingStopped", "CallDisconnected")
         assert (await get(server, f"{server.url}/health"))[1]["calls"] == 0
 
@@ -352,6 +351,7 @@ def test_apps_can_verify_who_calls_them(data_dir: Path) -> None:
     hold(data_dir, scenario)
 
 
+@pytest.mark.usefixtures("_short_grace")
 def test_an_app_whose_callback_hangs_delays_nobody(data_dir: Path) -> None:
     async def scenario(server: Server, app: App, caller: Caller) -> None:
         app.callback = "/stuck"

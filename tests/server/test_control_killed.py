@@ -135,12 +135,22 @@ class App:
         return opened
 
 
-async def until(condition: Callable[[], Any], seconds: float = 30) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 60) -> None:
     for _ in range(round(seconds * 50)):
         if condition():
             return
         await asyncio.sleep(0.02)
     raise AssertionError("it did not come to that")
+
+
+async def all_there(app: App) -> None:
+    """Wait until control has both workers: it begins without one that comes a second after the other."""
+    async with asyncio.timeout(60):
+        while True:
+            async with app.session.get(f"{app.server.url}/health") as response:
+                if (await response.json())["status"] == "ok":
+                    return
+            await asyncio.sleep(0.02)
 
 
 async def kill_control(app: App) -> None:
@@ -149,6 +159,7 @@ async def kill_control(app: App) -> None:
     assert killed is not None
     os.kill(killed, signal.SIGKILL)
     await until(lambda: app.server.control.pid not in (killed, None) and app.server.control.ready)
+    await all_there(app)
 
 
 def hold(data_dir: Path, scenario: Callable[[App, Caller], Any]) -> None:
@@ -158,6 +169,7 @@ def hold(data_dir: Path, scenario: Callable[[App, Caller], Any]) -> None:
                 data_dir=data_dir, http=0, https=None, workers=2, incoming=[f"{app.url}/incoming"], ring_timeout_s=60
             )
             async with Supervisor(settings) as app.server, Caller(app.server.url, app.server.keys[0]) as caller:
+                await all_there(app)
                 await scenario(app, caller)
 
     asyncio.run(main())
@@ -168,7 +180,7 @@ def test_calls_outlive_the_control_process(tmp_path: Path) -> None:
         parties = [await caller.call("+15550199", from_=f"+1555010000{n}", rate=RATE) for n in range(CALLS)]
         ringing = await caller.call(PATIENT, from_="+15550101", rate=RATE)
         phone = await caller.phone(PHONE, rate=RATE)
-        await until(lambda: PATIENT in app.offers and [len(told) for told in app.told.values()] == [3] * CALLS)
+        await until(lambda: PATIENT in app.offers and [len(app.kinds(each)) for each in app.told] == [3] * CALLS)
         for party in parties:
             await party.say(numbered(FRAMES))
         connections = list(app.told)
@@ -182,21 +194,23 @@ def test_calls_outlive_the_control_process(tmp_path: Path) -> None:
         app.down = False
 
         for party in parties:
-            await party.played(timeout=20)
+            await party.played(timeout=60)
+        await until(lambda: all(app.heard[connection][-1:] == [FRAMES] for connection in connections[1:]))
         await asyncio.sleep(0.5)
         for connection in connections[1:]:
             assert app.heard[connection] == list(range(1, FRAMES + 1)), "no frame is lost, doubled or out of order"
         await app.answer(app.offers[PATIENT])
-        assert await ringing.wait_for("connected", timeout=20) == "connected"
+        assert await ringing.wait_for("connected", timeout=60) == "connected"
         created = await app.rest(
             "POST", "/calling/callConnections", {"targets": [{"rawId": f"4:{PHONE}"}], "callbackUri": app.url}
         )
-        assert await phone.wait_for("ringing", timeout=20) == "ringing"
+        assert await phone.wait_for("ringing", timeout=60) == "ringing"
         assert created["callConnectionState"] == "connecting"
 
         for connection in connections:
             await app.rest("DELETE", f"/calling/callConnections/{connection}")
         await until(lambda: all(app.kinds(connection)[-1] == "CallDisconnected" for connection in connections))
+        await until(lambda: app.sockets >= CALLS + 2)
         await asyncio.sleep(0.3)
         began = ["CallConnected", "ParticipantsUpdated", "MediaStreamingStarted"]
         ended = ["MediaStreamingStopped", "CallDisconnected"]
@@ -204,6 +218,6 @@ def test_calls_outlive_the_control_process(tmp_path: Path) -> None:
         assert [app.kinds(connection) for connection in connections[1:]] == [[*began, *ended]] * (CALLS - 1)
         assert app.sockets == CALLS + 2, "one each, one started again, and that of the late answer"
         for party in parties:
-            assert await party.wait_for("ended", timeout=20) == "ended"
+            assert await party.wait_for("ended", timeout=60) == "ended"
 
     hold(tmp_path, scenario)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import signal
+import socket
 import ssl
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from offhook.server import tls
 from offhook.server.app import Server
 from offhook.server.config import ConfigError, Settings
+from offhook.server.listening import Listening, free_port
 from offhook.server.reloading import ReadAnew
 
 DESK = {"user": "desk", "password": "secret"}
@@ -172,6 +174,19 @@ def test_free_sip_ports_are_one_for_udp_and_tcp_and_stay(folder: Path) -> None:
             assert told["sips"] == f"sip:127.0.0.1:{ready['sips']};transport=tls"
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("fixed", ["port", "tls_port", "none"])
+def test_free_sip_ports_are_never_the_same(folder: Path, fixed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_order(ports: range, _: int) -> list[int]:
+        return list(ports)
+
+    monkeypatch.setattr("offhook.server.listening.random.sample", in_order)
+    taken = free_port("127.0.0.1", socket.SOCK_DGRAM, socket.SOCK_STREAM)
+    given = {"port": 0, "tls_port": 0} | {fixed: taken}
+    listening = Listening(settings(folder, sip={name: given[name] for name in ("port", "tls_port")}))
+    listening.bind()()
+    assert listening.settings.sip.port != listening.settings.sip.tls_port
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP on Windows")

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiohttp import web
-from tests.server.test_control_killed import NOBODY, PATIENT, App, kill_control, until
+from tests.server.test_control_killed import NOBODY, PATIENT, App, all_there, kill_control, until
 
 from offhook.audio import g711
 from offhook.legs.sip import events
@@ -30,6 +30,7 @@ from offhook.legs.sip.session import Session
 from offhook.legs.sip.stack import Settings as StackSettings
 from offhook.legs.sip.stack import SipStack
 from offhook.legs.sip.transport import Listen
+from offhook.server import listening
 from offhook.server.config import Settings
 from offhook.server.supervisor import Supervisor
 from offhook.wire import rtp, streaming
@@ -51,25 +52,27 @@ RATE = 16_000
 MOBILE = "+15550123"
 
 
-def free_port() -> int:
-    """Return a port that is free now for UDP and TCP."""
-    with socket.create_server((HOST, 0)) as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        port = int(tcp.getsockname()[1])
-        udp.bind((HOST, port))
-        return port
+def free_ports(count: int) -> list[int]:
+    """Return ports that are free now for UDP and TCP, and that kernels hand out to nobody while control is away."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(listening.free_port(HOST, socket.SOCK_DGRAM, socket.SOCK_STREAM))
+    return list(ports)
 
 
 def assert_whole(octets: np.ndarray[Any, Any], late: int = 0) -> None:
     """In µ-law sound, which may begin with silence, each level follows the one before it: no frame is missing.
 
-    But packets may come late on a busy machine: a jitter buffer repeats what was heard last, and leaves out some of
-    what comes then, up to `late` levels."""
+    But packets may come late on a busy machine: a jitter buffer repeats what was heard last, is silent in the end, and
+    leaves out some of what comes then, up to `late` levels."""
     edges = np.flatnonzero(np.diff(octets, prepend=-1, append=-1))
     levels = [int(octets[start]) - LOUDEST for start, end in pairwise(edges) if end - start >= PLAIN]
     heard = list(dropwhile(lambda level: level >= LEVELS, (level for level, _ in groupby(levels))))
     assert len(heard) > LEVELS // 2
     newest = heard[0]
     for level in heard[1:]:
+        if late > 0 and level >= LEVELS:
+            continue
         ahead = (level - newest + LEVELS // 2) % LEVELS - LEVELS // 2
         assert ahead == 1 or ahead <= late > 0, (newest, level)
         newest = level if ahead > 0 else newest
@@ -105,7 +108,7 @@ class Telephone:
     """A telephone behind a trunk, or one that logs in: calls, and rings until `pick_up`. From then on it says a packet
     of the next level every 20 ms. A thread talks and listens, in time whatever the loop does."""
 
-    def __init__(self, server_port: int, transport: str = "udp", user: str = "") -> None:
+    def __init__(self, port: int, server_port: int, transport: str = "udp", user: str = "") -> None:
         self.told: list[events.Event] = []
         self._rtp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._rtp.bind((HOST, 0))
@@ -114,7 +117,7 @@ class Telephone:
         server = f"sip:{HOST}:{server_port};transport={transport}"
         login: Any = {"user": user, "password": "secret", "register": server} if user else {}
         trunk = Trunk("server", (f"{HOST}/32",), server, **login)
-        self.port = free_port()
+        self.port = port
         listen = Listen("tcp" if transport == "tcp" else "udp", HOST, self.port)
         self.stack = SipStack(StackSettings((listen,), trunks=(trunk,)), self._on_invite)
         self.session: Session | None = None
@@ -148,7 +151,7 @@ class Telephone:
             self._talk(self._negotiation.accept(event.sdp))
 
     def _talk(self, agreed: Agreed) -> None:
-        self._talking = threading.Thread(target=self._talk_to, args=(agreed.remote,))
+        self._talking = threading.Thread(target=self._talk_to, args=(agreed.remote,), daemon=True)
         self._talking.start()
 
     def _talk_to(self, remote: tuple[str, int]) -> None:
@@ -164,9 +167,9 @@ class Telephone:
             if self._closed.wait(max(began + (n + 1) * 0.02 - time.monotonic(), 0)):
                 break
 
-    def check(self, late: int = 0) -> None:
-        """The words of the app, or of another telephone, have come whole."""
-        numbers, payloads = zip(*self.heard, strict=True)
+    def check(self, late: int = 0, newest: int = 0) -> None:
+        """The words of the app, or of another telephone, have come whole, or the `newest` packets of them."""
+        numbers, payloads = zip(*self.heard[-newest:], strict=True)
         assert {after - before & 0xFFFF for before, after in pairwise(numbers)} == {1}
         assert_whole(np.frombuffer(b"".join(payloads), np.uint8), late)
 
@@ -194,8 +197,8 @@ def hold(data_dir: Path, scenario: Scenario, transport: str = "udp", user: str =
     with one that logs in as `user`. All are told of the end of each call once."""
 
     async def main() -> None:
-        port, app = free_port(), LevelApp()
-        all_of_them = [Telephone(port, transport, user) for _ in range(telephones)]
+        app, (port, *others) = LevelApp(), free_ports(1 + telephones)
+        all_of_them = [Telephone(other, port, transport, user) for other in others]
         reached = f"sip:{HOST}:{all_of_them[0].port};transport={transport}"
         trunk = {"name": "carrier", "allow": [f"{HOST}/32"], "server": reached}
         async with app.running():
@@ -213,6 +216,7 @@ def hold(data_dir: Path, scenario: Scenario, transport: str = "udp", user: str =
                 }
             )
             async with Supervisor(settings) as app.server:
+                await all_there(app)
                 for telephone in all_of_them:
                     await telephone.stack.start()
                 await until(lambda: not user or all_of_them[0].registered)
@@ -247,8 +251,9 @@ async def talk_over_a_kill(app: LevelApp, telephone: Telephone) -> str:
 def test_who_hangs_up_is_answered_by_the_next_control_process(tmp_path: Path, transport: str) -> None:
     async def scenario(app: LevelApp, telephone: Telephone) -> None:
         await talk_over_a_kill(app, telephone)
+        before = telephone.stack.responses["in", "2xx"]  # to INVITE, once or more
         telephone.hang_up()
-        await until(lambda: telephone.stack.responses["in", "2xx"] == 2)  # to INVITE and BYE
+        await until(lambda: telephone.stack.responses["in", "2xx"] > before)
 
     hold(tmp_path, scenario, transport)
 
@@ -283,10 +288,17 @@ def test_a_lost_worker_is_told_to_its_telephone(tmp_path: Path) -> None:
 def test_a_telephone_that_is_lent_to_a_call_of_another_worker(tmp_path: Path) -> None:
     """Moved by moveParticipants; the two telephones hear each other before control is killed, and after."""
 
+    def whole(telephone: Telephone) -> bool:
+        with suppress(AssertionError):
+            assert len(telephone.heard) > LEVELS
+            telephone.check(LATE, LEVELS)
+            return True
+        return False
+
     async def hears(telephone: Telephone) -> None:
+        """Wait for two seconds of the other one that are whole: a worker that is held up for long leaves frames out."""
         telephone.heard.clear()
-        await until(lambda: len(telephone.heard) > LEVELS)
-        telephone.check(LATE)
+        await until(lambda: whole(telephone))
 
     async def scenario(app: LevelApp, one: Telephone, other: Telephone) -> None:
         app.speaks = False
@@ -305,8 +317,9 @@ def test_a_telephone_that_is_lent_to_a_call_of_another_worker(tmp_path: Path) ->
         await kill_control(app)
         await hears(one)
         await hears(other)
+        before = other.stack.responses["in", "2xx"]
         other.hang_up()
-        await until(lambda: other.stack.responses["in", "2xx"] == 2)
+        await until(lambda: other.stack.responses["in", "2xx"] > before)
         await app.rest("DELETE", f"/calling/callConnections/{here}")
 
     hold(tmp_path, scenario, telephones=2)
@@ -336,7 +349,7 @@ def test_whoever_rings_goes_on_ringing_at_the_next_control_process(tmp_path: Pat
         await until(lambda: len(patient.heard) > 50)
         patient.hang_up()
         impatient.hang_up()
-        await until(lambda: impatient.stack.responses["in", "4xx"] == 1)
+        await until(lambda: impatient.stack.responses["in", "4xx"])
         with pytest.raises(AssertionError, match="8522"):
             await app.answer(app.offers[NOBODY])
         assert [connected for kinds in map(app.kinds, app.told) for connected in kinds[:1]] == ["CallConnected"] * 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -76,7 +77,7 @@ class App:
         return Counter(kind for _, kind in self.events)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20), self._changed:
+        async with asyncio.timeout(60), self._changed:
             await self._changed.wait_for(condition)
 
     async def _incoming(self, request: web.Request) -> web.Response:
@@ -132,12 +133,14 @@ def expected(timeline: Counter[str]) -> Counter[str]:
 
 
 def hold(url: str, key: str) -> list[dict[str, Any]]:
-    """Hold one call; return its timeline. A test's plain functions, in a thread of their own."""
+    """Hold one call; return its timeline, once all is in it. A test's plain functions, in a thread of their own."""
     with TestCaller() as caller:
         call = caller.call(url, key=key, weather=BAD)
         call.say(tone(440, RATE, 3.0))
         call.wait(1)
         call.hang_up()
+        while not {"CallDisconnected", "bad line"} <= {event.what for event in call.events}:
+            time.sleep(0.05)
         return [{"what": event.what, **event.details} for event in call.events]
 
 

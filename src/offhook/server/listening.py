@@ -112,15 +112,21 @@ class Listening:
 
     def bind(self) -> Callable[[], None]:
         """Open both ports and choose those for SIP; return what closes them. Raises OSError when one cannot be had."""
-        sip = self.settings.sip
-        host = sip.host or self.settings.host
-        port = free_port(host, socket.SOCK_DGRAM, socket.SOCK_STREAM) if sip.port == 0 else None
-        tls_port = free_port(host, socket.SOCK_STREAM) if sip.tls_port == 0 else None
-        self.settings = _with_sip_ports(self.settings, port, tls_port)
         with contextlib.ExitStack() as opened:
             self.http_socket = self._bound(self.settings.http, opened)
             self.https_socket = self._bound(self.settings.https, opened)
+            self._choose_sip_ports()
             return opened.pop_all().close
+
+    def _choose_sip_ports(self) -> None:
+        """Choose those that are 0. They are bound later, so the two must not be the same."""
+        sip = self.settings.sip
+        host, port, tls_port = sip.host or self.settings.host, sip.port, sip.tls_port
+        if port == 0:
+            port = free_port(host, socket.SOCK_DGRAM, socket.SOCK_STREAM, other=tls_port)
+        if tls_port == 0:
+            tls_port = free_port(host, socket.SOCK_STREAM, other=port)
+        self.settings = _with_sip_ports(self.settings, port, tls_port)
 
     def tell_client_verbs(self) -> Callable[[], None]:
         """Write where we are and with which key, so that only the owner may read it; return what undoes it."""
@@ -185,9 +191,12 @@ def listen(host: str, port: int = 0) -> socket.socket:
     return bound
 
 
-def free_port(host: str, *kinds: socket.SocketKind) -> int:
-    """Return one of QUIET_PORTS that is free now for all `kinds` of sockets. Raises OSError when there is none."""
+def free_port(host: str, *kinds: socket.SocketKind, other: int | None = None) -> int:
+    """Return one of QUIET_PORTS that is free now for all `kinds` of sockets, and is not `other`. Raises OSError when
+    there is none."""
     for port in random.sample(QUIET_PORTS, len(QUIET_PORTS)):
+        if port == other:
+            continue
         with contextlib.ExitStack() as opened, contextlib.suppress(OSError):
             for kind in kinds:
                 family, _, _, _, address = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)[0]

@@ -31,6 +31,7 @@ from tests.legs.sip_peers.programs import LOOPBACK, PATIENCE_S
 from tests.sdk.stage import without_proxies
 
 from offhook.audio import pcm
+from offhook.server import listening
 from offhook.server.config import DEVELOPMENT_KEY
 from offhook.wire import streaming
 
@@ -56,14 +57,16 @@ async def until(probe: Callable[[], T | None]) -> T:
     return found
 
 
-def configuration(carrier_port: int, proxy_port: int, sip_port: int = 0, tls_port: int = 0) -> str:
+def configuration(carrier_port: int, proxy_port: int) -> str:
     """The server's: +1… and +43… are reached by a carrier, +44… by one that wants to know who calls, +49… and +33… by a
-    proxy."""
+    proxy. It takes as many calls as come, also when the machine is busy with something else."""
     return f"""\
+max_calls_per_worker = 1000
+
 [sip]
 host = "127.0.0.1"
-port = {sip_port}
-tls_port = {tls_port}
+port = 0
+tls_port = 0
 region = "US"
 codecs = {json.dumps(CODECS)}
 
@@ -156,14 +159,10 @@ class AppCall:
 
 
 class House:
-    """`async with House(folder)`: the server and the app. The app answers each call, and says what it hears.
+    """`async with House(folder)`: the server and the app. The app answers each call, and says what it hears."""
 
-    `sip_ports`: of UDP and TCP, and of TLS; free ones are taken for 0.
-    """
-
-    def __init__(self, folder: Path, sip_ports: tuple[int, int] = (0, 0)) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._sip_ports = sip_ports
         self.ports: dict[str, int] = {}  # of SIP, by transport
         self.carrier_port, self.proxy_port = free_port(CARRIER), free_port(PROXY)
         self.answers = True
@@ -290,7 +289,7 @@ class House:
 
     async def _serve(self) -> None:
         config = self.folder / "offhook.toml"
-        config.write_text(configuration(self.carrier_port, self.proxy_port, *self._sip_ports))
+        config.write_text(configuration(self.carrier_port, self.proxy_port))
         log = self._stack.enter_context(self.folder.joinpath("serve.log").open("wb"))
         data_dir = self.folder / "data"
         options = ("--config", config, "--http", "0", "--https", "0", "--incoming", f"{self._url}/incoming")
@@ -328,10 +327,8 @@ class House:
 
 
 def free_port(host: str) -> int:
-    """Return a UDP port that is free now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.bind((host, 0))
-        return int(one.getsockname()[1])
+    """Return a port that is free now for UDP and TCP, and stays so: none that kernels hand out."""
+    return listening.free_port(host, socket.SOCK_DGRAM, socket.SOCK_STREAM)
 
 
 def listens(host: str, port: int, transport: str) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from tests.legs.sip_peers.programs import LOOPBACK, PATIENCE_S
-from tests.server.sip_peers.house import NUMBER, PHONE, House, free_port
+from tests.server.sip_peers.house import NUMBER, PHONE, House
 from tests.server.sip_peers.softphone import Softphone, softphone
 
 from offhook.server import tls
@@ -28,8 +28,8 @@ Alice = Callable[..., AbstractAsyncContextManager[Softphone]]
 
 @pytest.fixture(scope="module")
 async def house(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    """A server of which the next control process has the same SIP ports."""
-    async with House(tmp_path_factory.mktemp("house"), (free_port(LOOPBACK), free_port(LOOPBACK))) as house:
+    """A server for these tests alone: others need not see its control process die."""
+    async with House(tmp_path_factory.mktemp("house")) as house:
         yield house
 
 
@@ -60,6 +60,7 @@ async def kill_control(house: House) -> None:
     """Kill the control process, and wait for the next one. Not too often: the server would give up."""
     await asyncio.sleep(WITHIN_S / RESTARTS)
     killed = await control(house)
+    assert killed
     os.kill(killed, signal.SIGKILL)
     async with asyncio.timeout(PATIENCE_S):
         while await control(house) in (0, killed):  # noqa: ASYNC110 - a program, which tells nobody
