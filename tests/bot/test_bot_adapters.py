@@ -75,7 +75,7 @@ def run(under: Under, handler: Handler, test: Callable[[ClientConnection], Await
             await test(ws)
 
     async def main() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await under(handler, dial)
 
     asyncio.run(main())

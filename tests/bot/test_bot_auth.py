@@ -178,7 +178,7 @@ def test_old_keys_are_fetched_again_while_they_are_used(keys: Keys, monkeypatch:
         check = TokenVerifier(keys.url, AUDIENCE)
         await check.prepare()
         assert check.status(headers()) is HTTPStatus.OK
-        assert await asyncio.to_thread(keys.second.wait, 10)
+        assert await asyncio.to_thread(keys.second.wait, 60)
 
     asyncio.run(run())
 
@@ -203,12 +203,12 @@ def test_serve_answers_401_and_503_and_lets_the_good_in(
     async def run() -> None:
         document, keys.document = keys.document, {}
         check = TokenVerifier(keys.url, AUDIENCE)
-        async with await serve(handler, verify=check) as server, asyncio.timeout(10):
+        async with await serve(handler, verify=check) as server, asyncio.timeout(60):
             assert await status(server.url, headers()) == 503  # the keys cannot be had yet
             keys.document = document
-            answers = [await status(server.url, headers()) for _ in range(20)]
-            assert set(answers) <= {503, 101}
-            assert answers[-1] == 101
+            while (answer := await status(server.url, headers())) == 503:
+                pass
+            assert answer == 101
             assert await status(server.url, headers(OTHER)) == 401
             assert await status(server.url, {}) == 401
 

@@ -40,7 +40,7 @@ async def echoed(url: str) -> bytes:
 
     envelope = streaming.AudioEnvelope(None)
     heard = b""
-    async with asyncio.timeout(15), connect(url) as ws:
+    async with asyncio.timeout(60), connect(url, open_timeout=None) as ws:  # it may listen and not run yet
         await ws.send(streaming.audio_metadata("s", RATE).decode())
         for frame in FRAMES:
             data = streaming.audio_data_out(frame).split(b'"Data":"')[1].partition(b'"')[0]

@@ -64,7 +64,7 @@ async def dial(url: str) -> Service:
 
 def with_server(handler: Handler, test: Callable[[Server], Awaitable[None]], path: str | None = None) -> None:
     async def run() -> None:
-        async with await serve(handler, path=path) as server, asyncio.timeout(10):
+        async with await serve(handler, path=path) as server, asyncio.timeout(60):
             await test(server)
 
     asyncio.run(run())

@@ -12,9 +12,11 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
+import soundfile
 import typer.main
 from typer.testing import CliRunner, Result
 
+from offhook.audio.pcm import tone
 from offhook.cli.verbs import app
 from offhook.testing.scenario import Command
 from offhook.testing.scenario_app import hosted
@@ -133,7 +135,9 @@ def test_a_bad_file_is_found_before_any_call(calls: Path, tmp_path: Path) -> Non
 def test_a_command_and_a_running_server(calls: Path, tmp_path: Path) -> None:
     pytest.importorskip("azure.communication.callautomation")
     command = f"{shlex.quote(sys.executable)} {shlex.quote(str(EXAMPLES / 'echo_app.py'))} --port {{port}}"
-    steps = "[{pause: 0.5}, hang_up, {expects: {events: [CallConnected, StreamingStarted]}}]"
+    soundfile.write(calls.with_name("tone.wav"), tone(440, 16_000, 3.0), 16_000)
+    echoed = "{play: tone.wav}, {hears_tone: 440}"  # so its socket is open, however long that took
+    steps = f"[{echoed}, hang_up, {{expects: {{events: [CallConnected, StreamingStarted]}}}}]"
     calls.write_text(f"app: {json.dumps(command)}\nscenarios: [{{name: quiet, steps: {steps}}}]", "utf-8")
     ran = offhook(calls)
     assert ran.exit_code == 0, ran.stderr

@@ -88,7 +88,9 @@ def test_a_phone_answers_a_call_and_hears_the_file_at_its_own_rate(server: Runni
     assert called.returncode == 0, called.stderr
     result = last_object(called.stdout)
     assert result["answered"] is True
-    assert result["frames"] == pytest.approx(100, abs=3)  # 1 s of tone, 1 s of listening
+    frames = result["frames"]
+    assert isinstance(frames, int)
+    assert 97 <= frames < 1000  # 1 s of tone, 1 s of listening, and what it takes until it has hung up
     output, _ = phone.communicate(timeout=20)
     assert last_object(output)["answered"] is True
     heard, heard_rate = soundfile.read(tmp_path / "phone.wav", dtype="int16")
@@ -185,19 +187,20 @@ def test_reload_says_what_has_changed_or_what_is_wrong(tmp_path: Path, workers: 
 
 
 def test_reload_does_not_signal_a_stranger(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
-        told = {"http": f"http://127.0.0.1:{free_port()}", "https": None, "pid": stranger.pid, "reloads": 0}
-        (tmp_path / "server.json").write_text(json.dumps(told))
+    with (
+        socket.socket() as closed,
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger,
+    ):
+        closed.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        (tmp_path / "server.json").write_text(
+            json.dumps({"http": url, "https": None, "pid": stranger.pid, "reloads": 0})
+        )
         code, output = invoke("reload", "--data-dir", str(tmp_path))
         assert code == 2
         assert "the server that ran here is gone" in output
         stranger.communicate(b"\n")
         assert stranger.returncode == 0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def invoke(*arguments: str) -> tuple[int, str]:

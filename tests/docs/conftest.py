@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-READY_S = 30
+# Kernels hand out none of these, our servers choose none of them (QUIET_PORTS, rtp_ports): one that is free stays so
+# until it is used. Of two processes that run tests beside each other, each has its own.
+PORTS = range(12_000, 20_000)
+PROCESSES = 8
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    own = PORTS[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % PROCESSES :: PROCESSES]
+    for port in random.sample(own, len(own)):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError("there is no free port")
 
 
 @dataclass
@@ -51,11 +58,17 @@ class Served:
     def free_port() -> int:
         return free_port()
 
-    def stop(self, process: subprocess.Popen[str]) -> str:
-        """End a program; return the rest of what it printed."""
+    def stop(self, process: subprocess.Popen[str], after: str = "") -> str:
+        """End a program, once it has printed the line `after`; return the rest of what it printed."""
+        printed = ""
+        assert process.stdout is not None
+        while after and after not in printed.splitlines():
+            line = process.stdout.readline()
+            assert line, f"it has ended without {after}: {printed}"
+            printed += line
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=20)
-        return output
+        return printed + output
 
 
 @pytest.fixture(scope="module")

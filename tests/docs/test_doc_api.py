@@ -14,10 +14,10 @@ TUTORIALS = ("tutorial-echo.md", "tutorial-barge-in.md", "offline-agent.md")
 pytest.importorskip("griffe")
 if TYPE_CHECKING:
     from tests.docs import make_reference
-    from tests.docs.test_doc_commands import Shell, blocks, environment, follow, heard, scratch
+    from tests.docs.test_doc_commands import PAGE_S, Shell, blocks, environment, follow, heard, scratch
 else:  # pytest puts this folder on the path
     import make_reference
-    from test_doc_commands import Shell, blocks, environment, follow, heard, scratch
+    from test_doc_commands import PAGE_S, Shell, blocks, environment, follow, heard, scratch
 
 __all__ = ["scratch"]  # a fixture
 
@@ -33,6 +33,7 @@ def test_every_public_name_has_a_docstring() -> None:
 
 
 @pytest.mark.sockets
+@pytest.mark.timeout(PAGE_S)
 @pytest.mark.parametrize("name", TUTORIALS)
 def test_the_commands_of_a_tutorial_do_what_it_says(
     name: str, scratch: Path, tmp_path: Path, ports: dict[str, str]

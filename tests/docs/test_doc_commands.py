@@ -28,7 +28,8 @@ import soundfile
 from offhook.audio.pcm import level, tone_level
 
 ROOT = Path(__file__).parents[2]
-COMMAND_S = 60  # the most that one command may take
+COMMAND_S = 150  # the most that one command may take
+PAGE_S = 600  # the most that a page may take
 
 pytestmark = [
     pytest.mark.sockets,
@@ -199,6 +200,7 @@ def heard(path: Path) -> np.ndarray[tuple[int], np.dtype[np.int16]]:
     return np.asarray(samples)
 
 
+@pytest.mark.timeout(PAGE_S)
 @pytest.mark.parametrize("name", ["README.md", "docs/quickstart.md"])
 def test_the_commands_of_a_page_do_what_it_says(
     name: str, scratch: Path, tmp_path: Path, ports: dict[str, str]
@@ -218,6 +220,7 @@ def test_the_commands_of_a_page_do_what_it_says(
             assert tone_level(heard(scratch / "phone.wav"), hz, 24_000) > -40
 
 
+@pytest.mark.timeout(PAGE_S)
 def test_the_caller_api_can_be_used_with_curl(scratch: Path, tmp_path: Path, ports: dict[str, str]) -> None:
     for tool in ("curl", "openssl"):
         if shutil.which(tool) is None:

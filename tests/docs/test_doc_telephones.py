@@ -9,14 +9,24 @@ from pathlib import Path
 import pytest
 import soundfile
 from tests.docs.conftest import free_port
-from tests.docs.test_doc_commands import ROOT, Shell, blocks, environment, follow, heard, scratch, with_free_ports
+from tests.docs.test_doc_commands import (
+    PAGE_S,
+    ROOT,
+    Shell,
+    blocks,
+    environment,
+    follow,
+    heard,
+    scratch,
+    with_free_ports,
+)
 
 from offhook.audio.pcm import tone, tone_level
 from offhook.server.config import Settings
 
 __all__ = ["scratch"]  # a fixture
 
-pytestmark = pytest.mark.sockets
+pytestmark = [pytest.mark.sockets, pytest.mark.timeout(PAGE_S)]
 
 DOCS = ROOT / "docs"
 # For machines without a sound card: what is said is a file, and what is heard another one.

@@ -16,7 +16,8 @@ A step is a mapping with one of these verbs; the words beside it are its options
     - caller: calls                             a party: calls, hangs up
     - caller: {says: voice}                     … says: voice (noise), or words; {presses: "12"}: keys
     - caller: {is sent: "9#"}                   … is sent keys by the call
-    - bob: {hears: sound}                       … hears: voice (its own, bit for bit), sound, silence (200 ms of it)
+    - bob: {hears: sound}                       … hears: voice (its own, bit for bit), silence (200 ms of it), or sound,
+                                                then or since somebody last did something
     - bob: {is: connected, because: …}          … is in this state; `because` is in the reason that it was told
 
 `needs` on a part or step names features or operations, without which it is left out; an event that the SDK's
@@ -63,6 +64,7 @@ class Performance:
         }
         self.driven: set[str] = set()  # operations that the SDK did with success
         self.seen: set[str] = set()  # events that were waited for and came
+        self._since: dict[Party, int] = {}  # frames that each had heard when somebody last did something
 
     async def perform(self, scenario: Mapping[str, Any]) -> None:
         """Play all parts. Raises AssertionError, naming the step, for the first thing that is not as written."""
@@ -89,6 +91,7 @@ class Performance:
     async def _step(self, step: Step) -> None:
         match step:
             case {"app": operation}:
+                self._listen_anew()
                 await self._do(operation, step)
             case {"event": event}:
                 await self._wait_for(event, step)
@@ -172,8 +175,10 @@ class Performance:
                         await asyncio.sleep(0.1)
                         sound = b"".join(await self._audio(socket.messages))
             case {"sends": "stop"}:
+                self._listen_anew()
                 await socket.socket.send_str((await self._runner.do("writeStop"))["message"])
             case {"sends": "voice"}:
+                self._listen_anew()
                 data = base64.b64encode(self._act.voice).decode()
                 message = (await self._runner.do("writeAudio", {"data": data}))["message"]
                 for _ in range(asked.get("times", 1)):
@@ -201,6 +206,7 @@ class Performance:
             case "hangs up":
                 await party.hang_up()
             case {"says": "voice"}:
+                self._listen_anew()
                 await party.say(self._act.voice)
             case {"says": words}:
                 await party.say(_murmur(), text=words)
@@ -217,14 +223,19 @@ class Performance:
             case _:
                 raise AssertionError(f"{name} cannot {asked}")
 
+    def _listen_anew(self) -> None:
+        self._since = {party: party.frames_heard for party in self._act.parties.values()}
+
     def _hears(self, party: Party, what: str) -> bool:
+        frames = list(party.frames)
         match what:
             case "voice":
                 return self._act.voice in party.heard
             case "sound":
-                return any(map(any, list(party.frames)[-SILENT_FRAMES:]))
+                new = party.frames_heard - self._since.get(party, 0)  # A short sound may be over when we come to look.
+                return any(map(any, frames[-max(new, SILENT_FRAMES) :]))
             case _:
-                return len(party.frames) >= SILENT_FRAMES and not self._hears(party, "sound")
+                return len(frames) >= SILENT_FRAMES and not any(map(any, frames[-SILENT_FRAMES:]))
 
     # ------------------------------------------------------------------------------------------ what is checked
 

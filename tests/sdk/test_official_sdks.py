@@ -27,6 +27,7 @@ NEWEST_PYTHON = PERFORMERS[-1]
 pytestmark = [pytest.mark.sdk, pytest.mark.sockets]
 
 
+@pytest.mark.timeout(400)  # the first ones wait for processes that all start at once
 @pytest.mark.parametrize("performer", PERFORMERS, ids=str)
 def test_the_whole_call(performer: Performer, sdk: Callable[[str], Path], performances: Performances) -> None:
     sdk(performer.folder)

@@ -176,8 +176,8 @@ def test_an_error_is_no_silence(service: Service, engine: Azure) -> None:
 def test_an_answer_without_an_end(service: Service, engine: Azure, monkeypatch: pytest.MonkeyPatch) -> None:
     service.headers = {"Connection": "close"}
     service.complete.clear()
-    monkeypatch.setattr(azure, "LONGEST_S", 0.3)
-    with pytest.raises(SpeechError, match=r"not done within 0\.3 s"):
+    monkeypatch.setattr(azure, "LONGEST_S", 2.0)
+    with pytest.raises(SpeechError, match="not done within 2 s"):
         engine.say("x", Voice())
 
 

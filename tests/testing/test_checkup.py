@@ -29,8 +29,7 @@ DESK = {"user": "desk", "password": "secret"}
 @pytest.fixture(autouse=True)
 def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtp_legs, "REPORT_S", 0.2)
-    monkeypatch.setattr(probe_call, "TALK_S", 1.0)
-    monkeypatch.setattr(probe_call, "RING_S", 1.0)
+    monkeypatch.setattr(probe_call, "TALK_S", 3.0)
 
 
 @asynccontextmanager

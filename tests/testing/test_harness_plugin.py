@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from offhook.server.listening import free_port
+
 pytest_plugins = ("pytester",)
 
 ROOT = Path(__file__).parents[2]
@@ -138,8 +140,7 @@ class _Running:
         self._programs: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> str:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port("127.0.0.1", socket.SOCK_STREAM)
         environment = {**os.environ, "OFFHOOK_DATA_DIR": str(self._data)}
         incoming = f"http://127.0.0.1:{port}/api/incomingCall"
         arguments = ("-m", "offhook", "serve", "--http", "0", "--https", "0", "--incoming", incoming)

@@ -81,12 +81,13 @@ def test_it_answers_what_is_said(call: Call) -> None:
 
 
 def test_it_stops_when_it_is_interrupted(call: Call) -> None:
-    interruption = call.barge_in("Monday please", within=5, after=0.5)
+    interruption = call.barge_in("Do you have time on Monday, please?", within=5, after=0.5)
     assert interruption.stopped_after_s is not None
     call.hears("Monday", within=5)
 
 
 def test_it_takes_a_key_and_sees_the_call_end(call: Call) -> None:
+    call.hears_speech(within=5)
     call.wait(1)
     call.press("0")
     call.hears("thank you", within=5)

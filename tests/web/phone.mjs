@@ -9,7 +9,7 @@ import { createRequire } from "node:module";
 const { CHROMIUM, MICROPHONE, PACKAGES } = process.env;
 const { chromium } = createRequire(`${PACKAGES}/`)("playwright-core");
 const url = process.argv[2];
-const PATIENCE = { timeout: 15_000 };
+const PATIENCE = { timeout: 60_000 };
 const ARGUMENTS = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",

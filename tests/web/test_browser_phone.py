@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 OFFHOOK = Path(sys.executable).with_name("offhook")
 APP_RATE = 16_000
 UNWANTED = "4:+15550166"  # a number whose calls the app rejects
-SCENARIO_TIMEOUT_S = 120
+SCENARIO_TIMEOUT_S = 240
 
 
 class EchoApp:
@@ -162,6 +162,7 @@ async def play(scenario: str, browser: Browser, folder: Path) -> tuple[EchoApp, 
 
 
 @pytest.mark.sockets
+@pytest.mark.timeout(300)
 def test_a_person_at_the_browser_phone_and_an_echo_app_hear_each_other(browser: Browser, tmp_path: Path) -> None:
     app, seen = asyncio.run(play("phone.mjs", browser, tmp_path))
     assert seen["noise"] == []  # no error and no warning on the console

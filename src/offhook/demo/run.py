@@ -94,8 +94,8 @@ async def run(out: Path, timeline: Timeline) -> Result:
                 timeline.add("bot", f"app listens on {ready['http']}; azure-communication-callautomation, unmodified")
                 async with Caller(f"http://{HOST}:{server['http']}", told["key"]) as caller:
                     call = await script.hold(caller, NUMBER, await words, timeline)
+                    await timeline.until("stream closed", timeout=STOP_S)  # by then its figures are in the record
                     record = await caller.request("GET", f"/offhook/calls/{call.party.call_id}")
-                await timeline.until("stream closed", timeout=STOP_S)
     return await asyncio.to_thread(_report, call, record, timeline, out)
 
 

@@ -98,11 +98,8 @@ class Held:
 
     @property
     def lost_frames(self) -> int:
-        """Frames that should have come between the first and the last, by the clock, and did not."""
-        if not self.frames:
-            return 0
-        due = round((self.frames[-1][0] - self.frames[0][0]) * 50) + 1
-        return max(0, due - len(self.frames) - 2)  # 2: the two ends may be a frame early and late
+        """Frames that the server had sent when the caller had said its last words, and that did not come."""
+        return self.party.missed_frames
 
     def silence_after(self, stopped_at: float | None) -> float | None:
         """Milliseconds from `stopped_at` to the arrival of the first silent frame after it."""

@@ -62,6 +62,7 @@ class Party:
     connected_at: float | None = None
     on_frame: Callable[[bytes], None] | None = None
     digits: str = ""  # that the call has sent
+    missed_frames: int = 0  # of those that the server had sent when the last mark came
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=100))  # what the server refused
     reopen: Callable[[str], Awaitable[aiohttp.ClientWebSocketResponse]] | None = None  # where a phone is to move to
 
@@ -192,6 +193,8 @@ class Party:
                 self._told(told)
             async with self._changed:
                 self._changed.notify_all()
+            if message.type is aiohttp.WSMsgType.TEXT:  # Who waits for it sees it, though more may have come.
+                await asyncio.sleep(0)
         return None
 
     def _hear(self, frame: bytes) -> None:
@@ -206,6 +209,7 @@ class Party:
         match message["kind"]:
             case "mark":
                 self._marks[message["name"]] = message["frame"]
+                self.missed_frames = message["frame"] - self.frames_heard
             case "dtmf":
                 self.digits = (self.digits + message["tones"])[-DIGITS:]
             case "error":
