@@ -24,6 +24,7 @@ def test_what_this_process_uses_is_not_others_doing() -> None:
     assert machine.tree_cpu_s() - before >= 0.15
 
 
+@pytest.mark.sockets
 def test_what_a_child_has_used_is_ours_while_it_runs_and_when_it_is_gone() -> None:
     before = machine.tree_cpu_s()
     program = "import sys, time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\nsys.stdin.read()"

@@ -73,6 +73,7 @@ def test_who_is_in_the_new_settings_may_call_and_who_is_not_may_not(folder: Path
     asyncio.run(main())
 
 
+@pytest.mark.sockets
 def test_a_certificate_that_was_replaced_is_shown(folder: Path) -> None:
     first, second = identity(folder, "first.example"), identity(folder, "second.example")
     cert, key = folder / "cert.pem", folder / "key.pem"
@@ -96,6 +97,7 @@ def test_a_certificate_that_was_replaced_is_shown(folder: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.sockets
 def test_what_cannot_be_used_changes_nothing(folder: Path) -> None:
     cert, key = folder / "cert.pem", folder / "key.pem"
     made = identity(folder, "first.example")
@@ -149,6 +151,7 @@ def test_what_does_not_go_with_what_waits_is_refused(folder: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.sockets
 def test_who_is_told_of_calls_is_read_anew(folder: Path) -> None:
     urls = ["http://127.0.0.1:1/a", "http://127.0.0.1:1/b"]
 
@@ -189,6 +192,7 @@ def test_free_sip_ports_are_never_the_same(folder: Path, fixed: str, monkeypatch
     assert listening.settings.sip.port != listening.settings.sip.tls_port
 
 
+@pytest.mark.sockets
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP on Windows")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_sighup_has_the_configuration_read_anew(folder: Path, workers: int) -> None:

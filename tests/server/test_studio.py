@@ -401,6 +401,7 @@ async def elsewhere(tmp_path: Path, use: Callable[[Studio], Awaitable[None]]) ->
     assert not maker._work
 
 
+@pytest.mark.sockets
 def test_work_is_done_elsewhere_and_behind_what_calls_need(tmp_path: Path) -> None:
     async def use(maker: Studio) -> None:
         assert await maker._do(os.getppid) == os.getpid()
@@ -409,6 +410,7 @@ def test_work_is_done_elsewhere_and_behind_what_calls_need(tmp_path: Path) -> No
     asyncio.run(elsewhere(tmp_path, use))
 
 
+@pytest.mark.sockets
 def test_a_process_that_is_made_ready_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sounds, "warm_up", _takes_half_a_second)
 
@@ -428,6 +430,7 @@ def _takes_half_a_second(engine: str, options: dict[str, str]) -> int:
     return os.getpid()
 
 
+@pytest.mark.sockets
 def test_an_engine_that_cannot_be_made_ready_is_told_of_by_who_needs_it(tmp_path: Path) -> None:
     async def use(maker: Studio) -> None:
         maker._engines = Engines("nobody")
@@ -437,6 +440,7 @@ def test_an_engine_that_cannot_be_made_ready_is_told_of_by_who_needs_it(tmp_path
     asyncio.run(elsewhere(tmp_path, use))
 
 
+@pytest.mark.sockets
 def test_what_waits_and_what_is_being_done_ends_with_the_studio(tmp_path: Path) -> None:
     async def use(maker: Studio) -> None:
         await maker._do(os.getpid)
@@ -448,6 +452,7 @@ def test_what_waits_and_what_is_being_done_ends_with_the_studio(tmp_path: Path) 
     asyncio.run(elsewhere(tmp_path, use))
 
 
+@pytest.mark.sockets
 def test_a_process_that_dies_takes_only_its_own_work_with_it(tmp_path: Path) -> None:
     async def use(maker: Studio) -> None:
         _, death = await asyncio.gather(maker._do(time.sleep, 1.0), maker._do(os._exit, 1), return_exceptions=True)
@@ -458,6 +463,7 @@ def test_a_process_that_dies_takes_only_its_own_work_with_it(tmp_path: Path) -> 
     asyncio.run(elsewhere(tmp_path, use))
 
 
+@pytest.mark.sockets
 def test_work_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def use(maker: Studio) -> None:
         hung = await maker._do(os.getpid)
@@ -470,6 +476,7 @@ def test_work_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.M
     asyncio.run(elsewhere(tmp_path, use))
 
 
+@pytest.mark.sockets
 def test_work_that_nobody_waits_for_is_finished_all_the_same(tmp_path: Path) -> None:
     async def use(maker: Studio) -> None:
         there = await maker._do(os.getpid)
@@ -485,6 +492,7 @@ def test_work_that_nobody_waits_for_is_finished_all_the_same(tmp_path: Path) -> 
     asyncio.run(elsewhere(tmp_path, use))
 
 
+@pytest.mark.sockets
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
 def test_the_processes_die_with_who_started_them(tmp_path: Path) -> None:
     program = f"""
@@ -499,8 +507,9 @@ if __name__ == "__main__":
     asyncio.run(main())
 """
     (tmp_path / "program.py").write_text(program)
-    with (tmp_path / "said").open("wb") as said:  # not a pipe, which a process that lives on would keep open
-        subprocess.run([sys.executable, tmp_path / "program.py"], stdout=said, stderr=said, check=False)
+    # Not pipes, which a process that lives on would keep open; two, as multiprocessing may complain of the killed one.
+    with (tmp_path / "said").open("wb") as said, (tmp_path / "complained").open("wb") as complained:
+        subprocess.run([sys.executable, tmp_path / "program.py"], stdout=said, stderr=complained, check=False)
     pid = int((tmp_path / "said").read_bytes())
     for _ in range(3000):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):

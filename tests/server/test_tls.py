@@ -173,6 +173,7 @@ def test_starts_at_the_same_time_leave_a_whole_that_fits(tmp_path: Path) -> None
         assert len(list(directory.iterdir())) == 5  # no temporary file is left
 
 
+@pytest.mark.sockets
 def test_two_processes_starting_at_once_agree(tmp_path: Path) -> None:
     code = f"from pathlib import Path; from offhook.server.tls import ensure; ensure(Path({str(tmp_path)!r}))"
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]

@@ -53,6 +53,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", TUTORIAL.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.sockets
 def test_a_failed_test_leaves_its_call(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(FAILING)
     result = pytester.runpytest_inprocess(*PLUGIN, "--offhook-artifacts", "kept")
@@ -96,11 +97,13 @@ def test_a_run_without_calls_imports_nothing_of_offhook(pytester: pytest.Pyteste
     pytester.runpytest_subprocess(*PLUGIN).assert_outcomes(passed=1)
 
 
+@pytest.mark.sockets
 def test_the_example_passes(pytester: pytest.Pytester) -> None:
     pytester.makepyfile((ROOT / "examples" / "testing" / "test_echo_agent.py").read_text("utf-8"))
     pytester.runpytest_inprocess(*PLUGIN).assert_outcomes(passed=1)
 
 
+@pytest.mark.sockets
 def test_the_tutorial_does_what_it_says(pytester: pytest.Pytester) -> None:
     for extra in ("hibari", "pocketsphinx"):
         pytest.importorskip(extra)

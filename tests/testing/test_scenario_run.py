@@ -229,6 +229,7 @@ def test_an_app_that_cannot_be_started(tmp_path: Path, command: str, why: str) -
         pass
 
 
+@pytest.mark.sockets
 def test_an_app_that_never_listens_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenario_app, "READY_S", 0.2)
     asleep = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -239,6 +240,7 @@ def test_an_app_that_never_listens_is_given_up(tmp_path: Path, monkeypatch: pyte
         pass
 
 
+@pytest.mark.sockets
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing survives being asked there")
 def test_an_app_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenario_app, "STOP_S", 0.2)
