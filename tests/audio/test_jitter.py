@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from offhook.audio import jitter, pcm
 from offhook.audio.g711 import PCMA, PCMU, Codec
-from offhook.audio.jitter import CAPACITY, LARGEST, MOST_LAG, PACKETS, SEAM, TOLERANCE, JitterBuffer
+from offhook.audio.jitter import CAPACITY, LARGEST, PACKETS, TOLERANCE, JitterBuffer
+from offhook.audio.stand_in import SEAM
+from offhook.audio.transits import MOST_LAG, REMEMBERED, REVIEW
 
 FRAME = 160
 TICK = 0.02
@@ -157,7 +159,7 @@ def test_loss_leaves_no_hole_and_no_delay(pattern: Callable[[float, int], list[b
     count = 3000
     lost = pattern(share, count)
     lost[0] = False
-    lost[-jitter.ARRIVALS :] = [False] * jitter.ARRIVALS
+    lost[-REMEMBERED:] = [False] * REMEMBERED
     heard = Listener().run([packet for packet in regular(count) if not lost[packet[1]]], count)
     counts = heard.buffer.counts
     assert counts.lost == sum(lost)
@@ -375,7 +377,7 @@ def test_what_waits_for_ticks_we_left_out_is_dropped_when_it_is_found(found: int
 def test_a_sender_that_stood_still_with_us_is_not_late() -> None:
     """The whole machine did: nothing waits for the ticks that we left out."""
     heard = Listener().run(regular(500), 500)
-    for tick in range(510, 510 + jitter.SEARCH + jitter.ARRIVALS + jitter.REVIEW):
+    for tick in range(510, 510 + jitter.SEARCH + REMEMBERED + REVIEW):
         heard.put(tick - 10, tick * TICK)
         assert heard.buffer.pull() == VOICE[(tick - 10) * FRAME : (tick - 9) * FRAME]
     assert heard.buffer.delay_ms == 0
@@ -568,8 +570,9 @@ def test_whatever_comes_there_is_a_frame_or_none(steps: list[tuple[int, int, int
 
 def state(buffer: JitterBuffer) -> dict[str, object]:
     """All that a buffer remembers; floats as near as they can be."""
-    known = {**vars(buffer), **vars(vars(buffer)["_sequence"])}
-    del known["_sequence"]
+    known = vars(buffer).copy()
+    for part in ("_sequence", "_stand_in", "_transits"):
+        known.update(vars(known.pop(part)))
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in known.items()}
 
 
@@ -584,13 +587,13 @@ def test_what_is_in_step_can_be_had_without_it(late: list[tuple[int, int]], tick
     assert step is not None
     assert len(step.recent) == 2 * FRAME + step.waiting
     assert (step.sequence, step.timestamp) == (150, 150 * FRAME)
-    line, goal = step.recent, one.buffer._goal
+    line, goal = step.recent, one.buffer._transits.goal
     for tick in range(150, 150 + ticks):
         now = tick * TICK + READ
         one.put(tick, now)
         line += VOICE[tick * FRAME : (tick + 1) * FRAME]
         frame = one.buffer.pull()
-        assume(one.buffer._goal == goal)  # else it begins to change the delay, which the other one is to do later
+        assume(one.buffer._transits.goal == goal)  # else its delay begins to change; the other one's is to do so later
         assert frame == line[-step.waiting - FRAME :][:FRAME]
     other.buffer.stepped(ticks, now, line[-len(step.recent) :])
     assert state(other.buffer) == state(one.buffer)

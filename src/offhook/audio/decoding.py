@@ -12,6 +12,7 @@ from typing import Protocol
 from offhook.audio.pcm import Samples
 
 UNITS_PER_S = 8000
+UNITS_PER_MS = UNITS_PER_S // 1000
 FRAME = 160  # units of 20 ms
 
 

@@ -17,34 +17,27 @@ A packet is opened when it is its turn, as a codec may remember what was before:
 from __future__ import annotations
 
 from bisect import insort
-from collections import deque
 from typing import NamedTuple
 
 from offhook.audio.arrivals import Counts, SequenceNumbers
-from offhook.audio.conceal import HISTORY, LASTS, Excerpt
-from offhook.audio.decoding import FRAME, UNITS_PER_S, Decoder, Filling
-from offhook.audio.stretch import NEEDED, SHORTEST, crossfade, lengthen, shorten
+from offhook.audio.decoding import FRAME, UNITS_PER_MS, UNITS_PER_S, Decoder
+from offhook.audio.stand_in import SEAM, StandIn
+from offhook.audio.stretch import NEEDED, SHORTEST, lengthen, shorten
+from offhook.audio.transits import Transits
 
-UNITS_PER_MS = UNITS_PER_S // 1000
 TICK_S = FRAME / UNITS_PER_S
 
 # Bounds, in units and packets.
 CAPACITY = 400 * UNITS_PER_MS  # of the buffer; full: the oldest is dropped and counted
 PACKETS = 100  # the same, for small packets
 LARGEST = 120 * UNITS_PER_MS  # of one packet; a larger one is discarded and counted
-MOST_LAG = 200 * UNITS_PER_MS  # the goal is never further above the fastest transit
 
 # Adaptation.
-ARRIVALS = 250  # ticks with packets whose transits are remembered, 5 s at one packet a tick
-OUTLIERS = 100  # one in so many is not waited for: a stall is one of them, however long it was
-REVIEW = 10  # such ticks between two looks at the goal
 TOLERANCE = 5 * UNITS_PER_MS  # the lag may be off the goal by less than this
 ALIKE = 0.7  # least likeness of the two ends of a piece that is left out or repeated …
 PATIENCE = 25  # … until it was not found in so many ticks, 0.5 s: then the best there is
 JUMP = 3  # ticks more between two packets than there were pulls: our own clock has left some out …
 SEARCH = 25  # … and what came for them is at hand after so many at the latest, as a leg does not read all at once
-
-SEAM = 16  # units from made-up to real sound, 2 ms
 
 _NOTHING = -(1 << 62)  # smaller than any transit
 
@@ -88,12 +81,7 @@ class JitterBuffer:
         self._queue: list[tuple[int, int, bytes]] = []  # (place, duration, payload), in units, in order
         self._line = b""  # what has been opened, from the head on
         self._history = (b"", b"")  # the last two frames that were returned
-        self._made: Filling | None = None  # what is played in the place of real sound …
-        self._used = 0  # … and how much of it was
-        self._noise: int | None = None  # -dBov: the sender has said that it falls silent …
-        self._announced = False  # … and nothing has been played of it yet
-        self._noisy = False  # what is played in the place of real sound is noise …
-        self._brief = False  # … or only fit for a seam
+        self._stand_in = StandIn(self._decoder, self.counts)
         self._slowest: int  # largest transit since the last pull
         self._on_the_way: float  # of the last packet, see `put`
         self._put_at: float  # `now` of the last packet …
@@ -105,12 +93,12 @@ class JitterBuffer:
     @property
     def quiet(self) -> bool:
         """Whether the sender has said that it falls silent, and nothing since."""
-        return self._noise is not None
+        return self._stand_in.noise is not None
 
     @property
     def delay_ms(self) -> float:
         """How long a packet waits here that arrives as fast as the fastest of the last seconds did."""
-        return (self._lag - self._held - self._fastest) / UNITS_PER_MS
+        return (self._lag - self._held - self._transits.fastest) / UNITS_PER_MS
 
     @property
     def jitter_ms(self) -> float:
@@ -127,9 +115,8 @@ class JitterBuffer:
         if not self._sequence.accept(sequence):
             return
         self.counts.received += 1
-        if noise != self._noise and (payload or noise is not None) and sequence == self._sequence.highest:
-            self._noise = noise
-            self._announced = noise is not None
+        if noise != self._stand_in.noise and (payload or noise is not None) and sequence == self._sequence.highest:
+            self._stand_in.announce(noise)
         size = self._duration(payload)
         if not 0 < size <= LARGEST:
             self.counts.discarded += len(payload) > 0
@@ -174,10 +161,10 @@ class JitterBuffer:
             return None
         self._pulls += 1
         if self._slowest is not _NOTHING:
-            self._reviewed(1, self._slowest)
+            self._transits.add(self._slowest)
             self._slowest = _NOTHING
         queue = self._queue
-        if queue and self._made is None and -TOLERANCE < self._lag - self._goal < TOLERANCE:
+        if queue and self._stand_in.filling is None and -TOLERANCE < self._lag - self._transits.goal < TOLERANCE:
             at, size, line = queue[0]
             if at == self._head and size == FRAME and not self._line:
                 del queue[0]
@@ -205,8 +192,8 @@ class JitterBuffer:
         queue, size, begun = self._queue, self._frame_bytes, len(self._line)
         at = self._head + begun // self._unit_bytes
         waits = len(queue) <= most and all(one[:2] == (at + n * FRAME, FRAME) for n, one in enumerate(queue))
-        steady = -TOLERANCE < self._lag - self._goal < TOLERANCE and self._pulls == 1 and self._noise is None
-        between = self._made is not None or self._held or self._left_out or self._stateful or begun >= size
+        steady = -TOLERANCE < self._lag - self._transits.goal < TOLERANCE and self._pulls == 1 and not self.quiet
+        between = self._stand_in.filling is not None or self._held or self._left_out or self._stateful or begun >= size
         if not (waits and steady and self._started) or between or any(len(one) != size for one in self._history):
             return None
         assert self._sequence.highest is not None
@@ -221,7 +208,7 @@ class JitterBuffer:
         waiting = (len(recent) - 2 * size) // self._unit_bytes
         self._sequence.advance(ticks)
         self.counts.received += ticks
-        self._reviewed(ticks, self._lag - waiting)
+        self._transits.add(self._lag - waiting, ticks)
         self._jitter *= (15 / 16) ** ticks
         self._head += ticks * FRAME
         self._history = recent[:size], recent[size : 2 * size]
@@ -238,14 +225,11 @@ class JitterBuffer:
         """Play on from `head`, which came at `now`, and know nothing of the network."""
         self._head = head  # place of what is played next: its time stamp in units, without wrap-around
         self._lag = 0
-        self._goal = 0
-        self._fastest = 0  # least transit that is remembered
+        self._transits = Transits()
         self._held = 0  # units that the head has stood still
         self._left_out = 0  # units that may be dropped, as the ticks for them were left out …
         self._search = 0  # … in the next so many ticks
         self._slowest = _NOTHING
-        self._transits: deque[int] = deque(maxlen=ARRIVALS)  # the slowest of each tick that had any
-        self._until_review = 1
         self._patience = PATIENCE
         self._on_the_way = now * UNITS_PER_S - head
         self._put_at = now
@@ -265,24 +249,8 @@ class JitterBuffer:
     def _leap(self, slack: int, now: float) -> None:
         """The sender's time stamps make no sense any more: go on from the newest."""
         self._drop(len(self._queue))
-        self._conceal_from(b"")
+        self._make_up_after(b"")
         self._begin(self._head + slack, now)
-
-    def _reviewed(self, ticks: int, transit: int) -> None:
-        """Remember the slowest packet of so many ticks, in each of them; now and then, look what lag is needed."""
-        while ticks:
-            alike = min(ticks, self._until_review)
-            ticks -= alike
-            self._until_review -= alike
-            self._transits.extend([transit] * alike)
-            if self._until_review:
-                return
-            self._until_review = REVIEW if len(self._transits) >= REVIEW else 1
-            if ticks >= self._until_review:  # The next look is all that counts.
-                continue
-            ordered = sorted(self._transits)
-            self._fastest = ordered[0]
-            self._goal = min(ordered[-1 - len(ordered) // OUTLIERS], ordered[0] + MOST_LAG)
 
     # -------------------------------------------------------------------------------------------- the queue
 
@@ -321,7 +289,7 @@ class JitterBuffer:
     def _leave_out(self) -> None:
         """Drop what was for ticks that were left out, in whole frames and but for the newest packet."""
         self._search -= 1
-        surplus = min(self._left_out, self._lag - self._goal) if self._search else 0
+        surplus = min(self._left_out, self._lag - self._transits.goal) if self._search else 0
         waiting = self._queue[-1][0] - self._head if self._queue else 0
         dropped = min(surplus, waiting) // FRAME * FRAME
         if dropped > 0:
@@ -343,8 +311,8 @@ class JitterBuffer:
 
     def _rescaled(self) -> bytes | None:
         """Return a frame that brings the lag nearer to the goal; None when it is near, or nothing at hand is fit."""
-        excess = self._lag - self._goal
-        if self._made is not None or -TOLERANCE < excess < TOLERANCE:
+        excess = self._lag - self._transits.goal
+        if self._stand_in.filling is not None or -TOLERANCE < excess < TOLERANCE:
             return None
         line = self._ready(NEEDED)
         change, needed = (shorten, FRAME + SHORTEST) if excess > 0 else (lengthen, FRAME)
@@ -376,7 +344,7 @@ class JitterBuffer:
                     continue
                 missing = min(missing, hole)
                 self._head += missing
-            elif not frame and self._made is not None and self._noise is None and self._used >= LASTS:
+            elif not frame and self._stand_in.faded:
                 self._hold(FRAME)
                 self.counts.silent_ms += FRAME / UNITS_PER_MS
                 return None
@@ -388,7 +356,7 @@ class JitterBuffer:
 
     def _recovered(self, hole: int) -> bool:
         """Whether a lost packet was found in the one after it, and is in the line now."""
-        if self._made is not None:  # Something has been played in its place already.
+        if self._stand_in.filling is not None:  # Something has been played in its place already.
             return False
         line = self._decoder.recover(self._queue[0][2], hole)
         if not line:
@@ -415,47 +383,28 @@ class JitterBuffer:
         real = self._ready(most)
         units = len(real) // self._unit_bytes
         self._consume(units)
-        if real and self._made is not None:
-            seam = min(SEAM, units)
-            cut = seam * self._unit_bytes
-            new = self._decoder.samples(real[:cut])
-            real = self._decoder.line(crossfade(self._made.take(seam), new)) + real[cut:]
-            self._made = None
-        return real
+        return self._stand_in.lead_into(real) if real and self._stand_in.filling is not None else real
 
     def _made_up(self, count: int, before: bytes) -> bytes:
         """Return `count` units of what stands for real sound, after `before` in this frame."""
-        if self._made is None or self._announced or self._brief:
-            self._conceal_from(before)
-        assert self._made is not None
-        if self._noisy:
-            self.counts.noise_ms += count / UNITS_PER_MS
-        else:
-            audible = max(min(count, LASTS - self._used), 0)
-            self.counts.concealed_ms += audible / UNITS_PER_MS
-            self.counts.silent_ms += (count - audible) / UNITS_PER_MS
-        if self._noise is None:
-            self._used += count
-        return self._decoder.line(self._made.take(count))
+        if not self._stand_in.goes_on:
+            self._make_up_after(before)
+        return self._stand_in.take(count)
 
-    def _conceal_from(self, before: bytes) -> None:
-        past = b"".join((*self._history, before))[-HISTORY * self._unit_bytes :]
-        self._made = self._decoder.filling(self._decoder.samples(past), self._noise)
-        self._used = 0
-        self._announced, self._noisy, self._brief = False, self._noise is not None, False
+    def _make_up_after(self, before: bytes) -> None:
+        self._stand_in.begin(b"".join((*self._history, before)))
 
     def _break_off(self) -> None:
         """What comes next is going to be dropped: what is played instead begins with a seam from it.
 
         When it is our own machine that was held up, hundreds of calls do so at once: it must not cost a search.
         """
-        if self._made is not None:
+        if self._stand_in.filling is not None:
             return
         begin = self._line
         if not begin and self._queue and self._queue[0][0] == self._head and not self._stateful:
             begin = self._queue[0][2]
         if len(begin) < SEAM * self._unit_bytes:
-            self._conceal_from(b"")
-            return
-        self._made = Excerpt(self._decoder.samples(begin[: SEAM * self._unit_bytes]), self._decoder.wide)
-        self._used, self._brief = 0, True
+            self._make_up_after(b"")
+        else:
+            self._stand_in.begin_with(begin[: SEAM * self._unit_bytes])
