@@ -23,6 +23,7 @@ from offhook.media.tie import Ties
 from offhook.server.control import Control
 from offhook.server.delivery import Parcel, Settled
 from offhook.server.placement import Busy, Worker, place
+from offhook.server.processes import Slot
 from offhook.testing.clock import run
 from offhook.testing.memory import MemoryApp, MemoryMedia, MemoryParty
 from offhook.testing.tone_studio import ToneStudio
@@ -185,6 +186,33 @@ def test_nothing_is_placed_while_no_worker_is_there() -> None:
             exchange.control.place_call(ONE, OTHER, 16_000)
         with pytest.raises(Busy, match="No media worker is ready"):
             exchange.control.add_phone(ONE, 16_000)
+
+    hold(scenario, workers=1)
+
+
+def test_what_is_not_found_may_be_at_a_worker_that_has_not_told_yet() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        registry, late = exchange.control.registry, exchange.workers[1]
+        searches = (registry.of_connection, registry.offer, exchange.control.locate)
+        late.told, late.slot = False, Slot(pid=4711)
+        for search in searches:
+            with pytest.raises(Busy, match="has not told yet which calls it carries"):
+                search("unknown")
+        for late.told, late.slot in ((False, Slot()), (False, None), (True, Slot(pid=4711))):
+            for search in searches:
+                with pytest.raises(Refused):
+                    search("unknown")
+
+    hold(scenario)
+
+
+def test_a_worker_that_was_lost_is_not_waited_for() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        exchange.workers[0].slot = Slot(pid=4711)
+        exchange.lose(0)
+        await settle()
+        with pytest.raises(Refused):
+            exchange.control.connection("unknown")
 
     hold(scenario, workers=1)
 

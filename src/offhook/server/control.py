@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from offhook.call import messages as m
 from offhook.call import people_messages as p
 from offhook.call.model import CallData, Connection, EndCause, Invitation, Participant, Shown
-from offhook.call.refusals import Refusal, Refused
+from offhook.call.refusals import Refusal
 from offhook.media import link
 from offhook.media.weather import Weather
 from offhook.server.exchange import Exchange, Notifier
@@ -59,7 +59,7 @@ class Control:
         self._ring_timeout_s = ring_timeout_s
         self._max_calls = max_calls
         self._loop = asyncio.get_running_loop()
-        self.registry = Registry()
+        self.registry = Registry(workers)
         self.exchange = Exchange(self.registry, workers, notifier, socket_token, wall, studio)
         self.repeats: Repeats[Answer] = Repeats()
         self.tidings = Tidings(self.exchange, Takeover(self.exchange, self.repeats, wall))
@@ -164,11 +164,11 @@ class Control:
         return record, record.data.invitations[invitation]
 
     def locate(self, server_call: str) -> CallRecord:
-        """Return the call with this serverCallId; raise `Refused` when there is none."""
+        """Return the call with this serverCallId; raise `Refused` when there is none, `Busy` when that is not known."""
         for record in self.registry.calls.values():
             if record.data.server_call_id == server_call:
                 return record
-        raise Refused(Refusal.CALL_OVER)
+        raise self.registry.not_found(Refusal.CALL_OVER)
 
     def meet(self, locator: str, party: str) -> CallRecord:
         """Return the call of a group or a room; the first app to come opens it, as `party`. Raises `Busy`."""

@@ -19,7 +19,8 @@ REASONS = ("draining", "max_calls", "no_worker", *REFUSALS)
 
 
 class Busy(Exception):
-    """There is no room for one more call, or no call is taken; the message says why, fit to be shown.
+    """There is no room for one more call, no call is taken, or nobody can say yet which there are; the message
+    says why, fit to be shown.
 
     `reason` is one of `REASONS`.
     """
@@ -42,7 +43,8 @@ class Worker:
     audio: str = ""
     link: Link | None = None
     boot: int | None = None  # Unix time in ms; None: it has never been there
-    ready: asyncio.Event = field(default_factory=asyncio.Event)  # it is there, and has told what it keeps
+    ready: asyncio.Event = field(default_factory=asyncio.Event)  # it is there, and has told what it keeps …
+    told: bool = False  # … or had, before it was lost
     starts: int = 0  # times that it has come, each in another process
     slot: Slot | None = None  # what the supervisor tells of its process, if there is one
     calls: set[str] = field(default_factory=set)  # their ids
@@ -60,6 +62,11 @@ class Worker:
         """Whether it can carry calls."""
         return self.ready.is_set()
 
+    @property
+    def awaited(self) -> bool:
+        """Whether its process runs and has never told us what it keeps: a call that nobody knows may be one of its."""
+        return not self.told and self.slot is not None and self.slot.pid is not None
+
     def welcome(self, boot: int) -> None:
         """It runs, since `boot`."""
         self.boot = boot
@@ -69,6 +76,7 @@ class Worker:
     def keeps(self) -> list[Copy]:
         """It has told all that it keeps, and can carry calls; return what that was."""
         self.ready.set()
+        self.told = True
         self.step.keeps = True
         kept, self.kept = self.kept, []
         return kept
