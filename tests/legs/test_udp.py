@@ -52,12 +52,14 @@ def test_nobody_at_the_other_port_is_told_and_not_raised() -> None:
 
 @LINUX
 def test_the_kernel_says_when_a_packet_arrived() -> None:
-    ages: list[float] = []
+    """But not of the very first ones: it begins to note that a moment after some socket has asked for it."""
+    ages = [0.0]
     with open_udp("127.0.0.1", 0) as one, open_udp("127.0.0.1", 0) as two:
-        two.sendto(b"packet", one.getsockname())
-        time.sleep(0.02)
-        drain(one, lambda packet, age, address: ages.append(age))
-    assert ages[0] >= 0.02
+        while ages[-1] < 0.02 and len(ages) < 100:
+            two.sendto(b"packet", one.getsockname())
+            time.sleep(0.02)
+            drain(one, lambda packet, age, address: ages.append(age))
+    assert ages[-1] >= 0.02
 
 
 @LINUX
