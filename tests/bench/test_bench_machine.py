@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -65,3 +66,16 @@ def test_the_machine_is_named() -> None:
     assert "numpy" in facts.libraries
     assert machine.rss_kib() > 1000
     assert machine.descriptors() > 2
+
+
+def test_the_udp_sockets_of_a_process_are_counted_and_no_others() -> None:
+    us = os.getpid()
+    before = machine.udp_sockets(us)
+    with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        assert machine.udp_sockets(us) == before + 2
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+            assert machine.udp_sockets(child.pid) == 0
+            child.communicate(b"\n")
+    assert machine.udp_sockets(us) == before

@@ -53,7 +53,7 @@ def test_an_app_dies_with_us() -> None:
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     # Reading to the end waits for the app, too: it has inherited the pipe as its stderr.
-    ended = subprocess.run([sys.executable, "-c", parent], capture_output=True, timeout=20, check=False)
+    ended = subprocess.run([sys.executable, "-c", parent], capture_output=True, timeout=60, check=False)
     assert ended.returncode == -9
     assert not Path(f"/proc/{int(ended.stdout)}/exe").exists()
 

@@ -160,7 +160,7 @@ def test_a_kill_ends_the_calls_of_one_worker_and_none_of_control() -> None:
 @linux
 @pytest.mark.sockets
 def test_what_waits_for_a_slow_app_is_bounded() -> None:
-    [one], [summary] = run("slow", live_s=2.0)
+    [one], [summary] = run("slow", live_s=5.0)  # 2 s fill all buffers, unless the machine leaves out ticks
     assert one["oldest_queued_ms"] <= 1000  # what the queue holds
     assert one["dropped"] > 0
     assert one["kernel_bytes"] > 0

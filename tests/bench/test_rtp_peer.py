@@ -71,8 +71,12 @@ def test_telephones_call_and_time_what_comes_back(secure: bool) -> None:
                 worker.plane.add(Row(f"call {number}", "echo", 16_000, echo, echo))
             await asyncio.sleep(0.5)
             await phones.begin()
-            await asyncio.sleep(0.5)
-            heard = await phones.end()
+            async with asyncio.timeout(30):
+                while True:
+                    await asyncio.sleep(0.5)
+                    heard = await phones.end()
+                    if heard.received > heard.strange:
+                        break  # Else the machine was held up all the time, or nearly so.
             assert len([tiding for tiding in tidings if isinstance(tiding, RtpOpened)]) == 3
             assert heard.sent > 0
             assert 0 <= heard.strange < heard.received

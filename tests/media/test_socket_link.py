@@ -50,7 +50,7 @@ class Pair:
         link.on_receive(self.tidings.append)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not condition():  # noqa: ASYNC110  what it waits for has no event
                 await asyncio.sleep(0.001)
 

@@ -28,7 +28,8 @@ OPENING_S = 10.0  # for one stream, or one leg, to come up
 RTP_PORTS = 10_000, 32_000  # below those that the kernel hands out
 PROBES = 5  # callers that time their frames, too
 TRIPS = 50 * 600  # that a probe keeps: the last 10 minutes
-DRAIN_S = 0.5  # what is under way comes back
+DRAIN_S = 5.0  # for what is under way to come back, on a machine that is held up; 0.1 s is usual
+DRAIN_POLL_S = 0.02
 
 
 class Caller:
@@ -92,6 +93,16 @@ def callers(rate: int, count: int) -> tuple[list[Probe], list[Caller]]:
     frames = numbered_frames(rate)
     probes = [Probe(frames) for _ in range(min(PROBES, count))]
     return probes, [*probes, *(Caller(frames) for _ in range(count - len(probes)))]
+
+
+async def drained(callers: Sequence[Caller]) -> int:
+    """Let all fall silent, and wait for what they said to come back; return how many frames have not in `DRAIN_S`."""
+    for caller in callers:
+        caller.speaks = False
+    give_up_at = time.monotonic() + DRAIN_S
+    while (lost := sum(caller.said - caller.heard for caller in callers)) and time.monotonic() < give_up_at:  # noqa: ASYNC110
+        await asyncio.sleep(DRAIN_POLL_S)
+    return lost
 
 
 def trips_ms(probes: Iterable[Probe], since: float, until: float) -> list[float]:

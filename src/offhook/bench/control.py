@@ -92,7 +92,7 @@ class Control:
             tasks=len(asyncio.all_tasks()),
             descriptors=machine.descriptors(),
             rss_kib=machine.rss_kib(),
-            rtp_sockets=machine.udp_sockets(*RTP_PORTS),
+            rtp_sockets=machine.udp_sockets(self._worker_pid),
             worker_descriptors=machine.descriptors(self._worker_pid),
             worker_rss_kib=machine.rss_kib(self._worker_pid),
         )

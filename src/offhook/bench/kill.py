@@ -89,6 +89,7 @@ async def _measure(job: Job) -> Killed:
     async with CallApp(job.app.url(), DEVELOPMENT_KEY) as answering, _server(answering.incoming) as url:
         answering.serve(url)
         async with Caller(url, DEVELOPMENT_KEY) as caller:
+            await _all_up(caller)
             callers = await _place(caller, answering, job.calls)
             for one in callers:
                 await one.say(round((KILL_AFTER_S + job.seconds) * pcm.FRAMES_PER_SECOND))
@@ -98,6 +99,13 @@ async def _measure(job: Job) -> Killed:
                 worker = told["workers"][0]
                 return await _kill_worker(worker["pid"], worker["calls"], callers, caller, answering)
             return await _kill_control(told["pid"], callers, caller, answering)
+
+
+async def _all_up(caller: Caller) -> None:
+    """Wait until all workers are there: the server begins without those that take a second more than the first one."""
+    async with asyncio.timeout(STEP_S):
+        while (await caller.request("GET", "/health"))["status"] != "ok":  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(ASK_EVERY_S)
 
 
 async def _kill_worker(pid: int, calls: int, callers: Sequence[_Caller], caller: Caller, answering: CallApp) -> Killed:

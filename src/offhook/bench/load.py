@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol
 
 from offhook.bench import machine
-from offhook.bench.calls import DRAIN_S, Calls, callers, trips_ms
+from offhook.bench.calls import Calls, callers, drained, trips_ms
 from offhook.bench.figures import Trips, trips
 from offhook.bench.rtp_peer import Telephones, telephones
 
@@ -52,10 +51,7 @@ class Callers:
 
     async def end(self) -> Said:
         ended, said = time.monotonic(), sum(caller.said for caller in self._all)
-        for caller in self._all:
-            caller.speaks = False
-        await asyncio.sleep(DRAIN_S)
-        lost = sum(caller.said - caller.heard for caller in self._all)
+        lost = await drained(self._all)
         return Said(said - self._said, lost, trips(trips_ms(self._probes, self._began, ended)), 0.0)
 
 

@@ -72,10 +72,14 @@ def descriptors(pid: int | None = None) -> int:
     return len(os.listdir(f"/proc/{pid or 'self'}/fd"))
 
 
-def udp_sockets(first: int, last: int) -> int:
-    """Return how many UDP sockets (IPv4) of this machine have a local port from `first` to `last`."""
-    lines = Path("/proc/net/udp").read_text().splitlines()[1:]
-    return sum(first <= int(line.split()[1].partition(":")[2], 16) <= last for line in lines)
+def udp_sockets(pid: int) -> int:
+    """Return how many UDP sockets (IPv4) a process has open."""
+    inodes = {line.split()[9] for line in Path("/proc/net/udp").read_text().splitlines()[1:]}
+    count = 0
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # It has just been closed.
+            count += os.readlink(descriptor).removeprefix("socket:[").removesuffix("]") in inodes
+    return count
 
 
 def unsent_bytes(port: int) -> int:

@@ -69,10 +69,9 @@ async def _measure(job: Job) -> Sip:
         # As many as there are at once later, transactions that linger included: memory pools fill up.
         await sipp.place(at.sip_port, min(job.calls, round(sipp.RATE * (job.seconds + job.linger_s))), job.seconds)
         await _quiet(at, job.linger_s)
-        idle_s = min(IDLE_S, job.linger_s)
-        cpu_s = machine.own_cpu_s()
-        await asyncio.sleep(idle_s)
-        idle = (machine.own_cpu_s() - cpu_s) / idle_s
+        began, cpu_s = time.monotonic(), machine.own_cpu_s()
+        await asyncio.sleep(min(IDLE_S, job.linger_s))
+        idle = (machine.own_cpu_s() - cpu_s) / (time.monotonic() - began)
         before, vitals = at.held(), await at.vitals()
         began, cpu_s, refused = time.monotonic(), machine.own_cpu_s(), at.refused
         placed = await sipp.place(at.sip_port, job.calls, job.seconds)

@@ -11,7 +11,7 @@ import msgspec
 
 from offhook.bench import app, machine, report
 from offhook.bench.app import Ports
-from offhook.bench.calls import DRAIN_S, Caller, Calls, media_worker
+from offhook.bench.calls import Caller, Calls, drained, media_worker
 from offhook.bench.figures import Late, Window
 from offhook.bench.frames import numbered_frames
 from offhook.bench.plan import Plan
@@ -106,10 +106,7 @@ class _Turnover:
 
     async def end(self) -> int:
         """Let all fall silent; return how many frames were lost by any call."""
-        for _, caller in self._live:
-            caller.speaks = False
-        await asyncio.sleep(DRAIN_S)
-        return self._lost + sum(caller.said - caller.heard for _, caller in self._live)
+        return self._lost + await drained([caller for _, caller in self._live])
 
 
 def run(plan: Plan) -> Iterator[Line]:

@@ -17,7 +17,7 @@ import msgspec
 
 from offhook.bench import app, machine, report
 from offhook.bench.app import Ports
-from offhook.bench.calls import DRAIN_S, Listener, Probe, callers, media_worker, trips_ms
+from offhook.bench.calls import Listener, Probe, callers, drained, media_worker, trips_ms
 from offhook.bench.figures import Late, Trips, Window, trips
 from offhook.bench.frames import numbered_frames
 from offhook.bench.plan import Plan
@@ -92,9 +92,7 @@ async def _measure(job: Job) -> Stall:
             async with asyncio.timeout(REPLY_S):
                 await reply.heard_all.wait()
         ended, after = time.monotonic(), after_window.end()
-        for caller in others:
-            caller.speaks = False
-        await asyncio.sleep(DRAIN_S)
+        others_lost = await drained(others)
     return Stall(
         before_ms=trips(trips_ms(probes, stalled - 1, stalled)).p50,
         after_ms=trips(trips_ms(probes, resumed + AFTER_S, resumed + AFTER_S + LOOK_S)).p50,
@@ -102,7 +100,7 @@ async def _measure(job: Job) -> Stall:
         others_late_after_ms=after.late_ms,
         others_rtt_before_ms=trips(trips_ms(other_probes, stalled - job.live_s, stalled)),
         others_rtt_after_ms=trips(trips_ms(other_probes, stalled, ended)),
-        others_lost=sum(caller.said - caller.heard for caller in others),
+        others_lost=others_lost,
         reply_frames=app.REPLY_FRAMES,
         reply_lost=missing(reply.numbers, app.REPLY_FRAMES),
     )
