@@ -323,7 +323,7 @@ def test_a_phone_is_moved_to_a_call_of_the_other_worker(data_dir: Path) -> None:
         body = {"targetParticipants": [{"rawId": phones[1].raw_id}], "fromCall": connections[1]}
         path = f"/calling/callConnections/{connections[0]}/participants:moveHere?api-version=2026-03-12"
         assert (await app.rest("POST", path, body))[0] == 202
-        await app.until(lambda: "MoveParticipantSucceeded" in app.events[connections[0]])
+        await app.until(lambda: "MoveParticipantSucceeded" in app.events.get(connections[0], ()))
         tones = (440.0, 560.0)
         for phone, hz in zip(phones, tones, strict=False):
             await phone.say(pcm.tone(hz, RATE, 30))
