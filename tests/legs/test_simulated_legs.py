@@ -212,8 +212,9 @@ def test_closing_the_port_ends_every_party() -> None:
             await asyncio.sleep(0)
             waiting = await server.session.ws_connect(server.url + PATH + "phone-token")
             closing = asyncio.create_task(server.legs.close())
-            for socket in (caller, waiting):
-                told = await texts(socket)
+            # Both at once: who does not answer the close frame in time is cut off.
+            both = await asyncio.gather(texts(caller), texts(waiting))
+            for socket, told in zip((caller, waiting), both, strict=True):
                 assert told[-1] == {"kind": "ended", "reason": "the server stops"}
                 assert socket.close_code == 1000
             await closing

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.legs.sip_peers.programs import LOOPBACK, PATIENCE_S, program, run_sipp
 
-from offhook.legs.sip.events import Ended, Event, Offered
+from offhook.legs.sip.events import Ended, Event, Offered, Progress
 from offhook.legs.sip.guard import Trunk
 from offhook.legs.sip.incoming import IncomingSession
 from offhook.legs.sip.negotiation import Agreed, MediaPolicy, Negotiation, NotAcceptable
@@ -72,6 +72,8 @@ class Server:
             session.answer(sdp)
 
     def take(self, session: Session, negotiation: Negotiation, event: Event) -> None:
+        if isinstance(event, Progress) and self.events[-1:] == [event]:
+            return  # A peer that was held up got the INVITE twice, and said it twice.
         self.events.append(event)
         if isinstance(event, Offered):
             self._answer(session, negotiation, event.sdp)

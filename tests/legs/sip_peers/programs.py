@@ -6,8 +6,9 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,32 +110,33 @@ async def baresip(
     """Run one with an account, at `host`; it is ended at the end.
 
     `sip_port`: its own, 0 for a free one. `source`: what it says; `more`: of its config."""
-    port = await _free_port()
-    config = CONFIG.format(
-        modules=MODULES, port=port, sip_port=sip_port, folder=folder, host=host, source=source, more=more
-    )
-    folder.joinpath("config").write_text(config)
-    folder.joinpath("accounts").write_text(account + "\n")
-    with folder.joinpath("baresip.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            path, "-f", str(folder), "-t", str(BARESIP_S), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+    with _held_port() as port:
+        config = CONFIG.format(
+            modules=MODULES, port=port, sip_port=sip_port, folder=folder, host=host, source=source, more=more
         )
-    try:
-        phone = Baresip(*await _connect(port), folder)
+        folder.joinpath("config").write_text(config)
+        folder.joinpath("accounts").write_text(account + "\n")
+        with folder.joinpath("baresip.log").open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                path, "-f", str(folder), "-t", str(BARESIP_S), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+            )
         try:
-            yield phone
+            phone = Baresip(*await _connect(port), folder)
+            try:
+                yield phone
+            finally:
+                await phone.close()
         finally:
-            await phone.close()
-    finally:
-        await end(process)
+            await end(process)
 
 
-async def _free_port() -> int:
-    server = await asyncio.start_server(lambda reader, writer: None, LOOPBACK, 0)
-    port: int = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-    return port
+@contextmanager
+def _held_port() -> Iterator[int]:
+    """A free port of TCP, that nobody else gets meanwhile. But baresip can listen there: it says SO_REUSEADDR, too."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((LOOPBACK, 0))
+        yield held.getsockname()[1]
 
 
 async def _connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -10,9 +10,13 @@ from typing import Any
 
 from dns import flags, message, rcode, rdatatype, rrset
 from dns.asyncresolver import Resolver
+from dns.resolver import Answer
 
 from offhook.legs.sip.locate import Locator, Target
 from offhook.legs.sip.uri import Uri
+
+PATIENCE_S = 20.0  # for an answer that comes
+SILENCE_S = 0.2  # for one that never does
 
 
 class Named(Locator):
@@ -62,20 +66,27 @@ class NameServer(asyncio.DatagramProtocol):
         self._transport.sendto(answer.to_wire(), source)
 
 
+class Asking(Resolver):
+    """Asks `server`, and waits as long as it takes for what that answers: the machine may be busy."""
+
+    def __init__(self, server: NameServer, port: int) -> None:
+        super().__init__(configure=False)
+        self._server = server
+        self.nameservers, self.port = ["127.0.0.1"], port
+        self.timeout = PATIENCE_S
+
+    async def resolve(self, name: Any, kind: Any, **more: Any) -> Answer:  # type: ignore[override]
+        lifetime = SILENCE_S if kind in self._server.silent else PATIENCE_S
+        return await super().resolve(name, kind, lifetime=lifetime, **more)
+
+
 @asynccontextmanager
 async def name_server(zone: str) -> AsyncIterator[tuple[NameServer, Locator]]:
     """A name server that runs, and a locator that asks it."""
     loop = asyncio.get_running_loop()
     transport, server = await loop.create_datagram_endpoint(lambda: NameServer(zone), local_addr=("127.0.0.1", 0))
     port = transport.get_extra_info("sockname")[1]
-
-    def resolver() -> Resolver:
-        made = Resolver(configure=False)
-        made.nameservers, made.port = ["127.0.0.1"], port
-        made.timeout = made.lifetime = 0.2
-        return made
-
     try:
-        yield server, Locator(resolver)
+        yield server, Locator(lambda: Asking(server, port))
     finally:
         transport.close()
